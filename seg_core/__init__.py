@@ -1,0 +1,1 @@
+"""Segment microscopy volumes block by block: datasplit, train, validate, predict, segment."""
