@@ -1,0 +1,131 @@
+"""The store: one URI below which every file of the project lies (a folder, gs:// or s3://).
+
+Files appear whole or not at all: locally by a rename, on object stores by nature.
+"""
+
+import json
+import os
+import uuid
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from seg_core.errors import SegError
+
+DEFAULT_STORE = ".local/store"
+
+
+class Store:
+    """Read and write small files by their path relative to the store's root."""
+
+    def __init__(self, uri: str | None = None) -> None:
+        self.uri = (uri or os.environ.get("SEG_STORE") or DEFAULT_STORE).rstrip("/")
+        if "://" not in self.uri:
+            self.uri = str(Path(self.uri).absolute())
+
+    @cached_property
+    def fs(self) -> Any:
+        """The fsspec file system that holds the store."""
+        return fsspec.core.url_to_fs(self.uri)[0]
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the store is a folder of this machine."""
+        return "://" not in self.uri
+
+    def path(self, relative: str) -> str:
+        """The URI of a file in the store; a path that is absolute or a URI stays as it is."""
+        if "://" in relative or relative.startswith("/"):
+            return relative
+        return f"{self.uri}/{relative}"
+
+    def exists(self, relative: str) -> bool:
+        """Whether the file or folder is there."""
+        return bool(self.fs.exists(self.path(relative)))
+
+    def read_bytes(self, relative: str) -> bytes:
+        """A file's content.
+
+        Raises:
+            SegError: it is not there.
+        """
+        try:
+            return bytes(self.fs.cat_file(self.path(relative)))
+        except FileNotFoundError:
+            raise SegError(f"no file {self.path(relative)}") from None
+
+    def read_json(self, relative: str) -> Any:
+        """A JSON file's content, or None where there is no such file."""
+        try:
+            return json.loads(self.fs.cat_file(self.path(relative)))
+        except FileNotFoundError:
+            return None
+
+    def read_folder(self, relative: str, suffix: str = ".json") -> dict[str, bytes]:
+        """All files of a folder that end in `suffix`, by name without it, read in one go."""
+        folder = self.path(relative)
+        try:
+            paths = [p for p in self.fs.ls(folder, detail=False) if p.endswith(suffix)]
+        except FileNotFoundError:
+            return {}
+        # a file may go between the listing and the reading: another process ended its work
+        contents = self.fs.cat(paths, on_error="omit") if paths else {}
+        return {p.rsplit("/", 1)[-1].removesuffix(suffix): bytes(c) for p, c in contents.items()}
+
+    def write_bytes(self, relative: str, content: bytes) -> None:
+        """Write a file, whole or not at all."""
+        path = self.path(relative)
+        if not self.is_local:
+            self.fs.pipe_file(path, content)
+            return
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
+        try:
+            temporary.write_bytes(content)
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def create_bytes(self, relative: str, content: bytes) -> bool:
+        """Write a file only if it is not there; says whether it was written by this call."""
+        path = self.path(relative)
+        if not self.is_local:
+            try:
+                self.fs.pipe_file(path, content, mode="create")
+            except FileExistsError:
+                return False
+            return True
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
+        temporary.write_bytes(content)
+        try:
+            os.link(temporary, target)  # unlike a rename, fails where the target is
+        except FileExistsError:
+            return False
+        finally:
+            temporary.unlink()
+        return True
+
+    def write_json(self, relative: str, content: Any) -> None:
+        """Write a JSON file, whole or not at all, keys in the order given."""
+        self.write_bytes(relative, (json.dumps(content, indent=1) + "\n").encode())
+
+    def remove(self, relative: str) -> None:
+        """Remove a file, or a folder with all below it; nothing happens where there is none."""
+        if self.exists(relative):
+            self.fs.rm(self.path(relative), recursive=True)
+
+    def names(self, relative: str, suffix: str) -> list[str]:
+        """Names of the files of a folder that end in `suffix`, without it, sorted."""
+        try:
+            paths = self.fs.ls(self.path(relative), detail=False)
+        except FileNotFoundError:
+            return []
+        names = [p.rstrip("/").rsplit("/", 1)[-1] for p in paths]
+        return sorted(
+            n.removesuffix(suffix) for n in names if n.endswith(suffix) and not n.startswith(".")
+        )

@@ -1,0 +1,146 @@
+"""A declared volume: where its data is, what of it is processed, and in which blocks."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from pydantic import PositiveFloat, PositiveInt, model_validator
+
+from seg_core.errors import SegError
+from seg_core.geometry import BlockGrid, Box, parse_box
+from seg_core.schema import Strict, check_name, parse
+from seg_core.store import Store
+from seg_core.volumes.ome_zarr import VoxelSize, ZarrArray, integer_dtype, open_array
+
+Shape = tuple[PositiveInt, PositiveInt, PositiveInt]
+PositiveSize = tuple[PositiveFloat, PositiveFloat, PositiveFloat]
+
+
+class VolumeConfig(Strict):
+    """The YAML file of a volume; shapes and ROIs are voxels along z, y, x."""
+
+    raw: str
+    """OME-Zarr of the image: a path below `volumes/<name>/` of the store, or a URI."""
+    labels: str | None = None
+    """OME-Zarr of its ground truth, of the same shape; 0 is what nobody labelled."""
+    voxel_size: PositiveSize | None = None
+    """Nanometres, where the image's own metadata is wrong."""
+    roi: str | None = None
+    """What is processed, as slices: '0:160, :, :'. All of it unless given."""
+    block: Shape
+    """One partition: the piece that one pod makes in minutes. A multiple of `chunk`."""
+    chunk: Shape = (64, 64, 64)
+    """Voxels in a chunk of every array made from this volume."""
+
+    @model_validator(mode="after")
+    def _block_is_made_of_chunks(self) -> "VolumeConfig":
+        if any(b % c for b, c in zip(self.block, self.chunk, strict=True)):
+            raise ValueError(f"block {self.block} is no multiple of chunk {self.chunk}")
+        return self
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A volume of the store, opened on demand."""
+
+    store: Store
+    name: str
+    config: VolumeConfig
+
+    def _locate(self, path: str) -> str:
+        relative = "://" not in path and not path.startswith("/")
+        return self.store.path(f"volumes/{self.name}/{path}") if relative else path
+
+    @cached_property
+    def raw(self) -> ZarrArray:
+        """The image."""
+        return self._open(self.config.raw)
+
+    @cached_property
+    def labels(self) -> ZarrArray | None:
+        """The ground truth, if there is one.
+
+        Raises:
+            SegError: it has another shape than the image, or is no array of integers.
+        """
+        if self.config.labels is None:
+            return None
+        labels = self._open(self.config.labels)
+        if labels.box.shape != self.raw.box.shape:
+            raise SegError(
+                f"volume {self.name}: labels have shape {labels.box.shape}, raw data "
+                f"{self.raw.box.shape}; they must cover the same voxels"
+            )
+        if not integer_dtype(labels.dtype) or labels.channels is not None:
+            raise SegError(
+                f"volume {self.name}: labels must be integers in one channel, found {labels.dtype}"
+            )
+        return labels
+
+    def _open(self, path: str) -> ZarrArray:
+        array = open_array(self._locate(path))
+        # the volume's own grid starts at voxel 0 of its arrays, wherever these lie in the world
+        return replace(
+            array,
+            box=Box.of_shape(array.box.shape),
+            voxel_size=self.config.voxel_size or array.voxel_size,
+        )
+
+    @property
+    def voxel_size(self) -> VoxelSize:
+        """Nanometres along z, y, x.
+
+        Raises:
+            SegError: the metadata holds a size of zero or less.
+        """
+        size = self.raw.voxel_size
+        if min(size) <= 0:
+            raise SegError(
+                f"volume {self.name}: voxel size {size} nm: every size must be above 0; "
+                "set voxel_size in its YAML file"
+            )
+        return size
+
+    @cached_property
+    def roi(self) -> Box:
+        """The voxels to process."""
+        whole = self.raw.box
+        return parse_box(self.config.roi, whole) if self.config.roi else whole
+
+    @cached_property
+    def grid(self) -> BlockGrid:
+        """The blocks."""
+        return BlockGrid(self.roi, self.config.block)
+
+
+def load_volume(store: Store, name: str) -> Volume:
+    """Open a declared volume.
+
+    Raises:
+        SegError: it is not declared.
+    """
+    check_name("volume", name)
+    path = f"volumes/{name}.yaml"
+    if not store.exists(path):
+        known = ", ".join(volume_names(store)) or "none"
+        raise SegError(
+            f"no volume {name!r} in {store.uri} (there: {known}); "
+            "declare it with: seg volume add FILE"
+        )
+    return Volume(store, name, parse(VolumeConfig, store.read_bytes(path), store.path(path)))
+
+
+def volume_names(store: Store) -> list[str]:
+    """Every declared volume, sorted."""
+    return store.names("volumes", ".yaml")
+
+
+def add_volume(store: Store, name: str, text: bytes, source: str) -> Volume:
+    """Declare a volume, after all of it was checked: fields, arrays, shapes, ROI.
+
+    Raises:
+        SegError: something in it is wrong; nothing was written.
+    """
+    volume = Volume(store, check_name("volume", name), parse(VolumeConfig, text, source))
+    _ = volume.voxel_size, volume.labels, volume.roi  # opening them checks them
+    store.write_bytes(f"volumes/{name}.yaml", text)
+    return volume

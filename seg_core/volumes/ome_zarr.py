@@ -1,0 +1,254 @@
+"""Arrays of voxels as OME-Zarr (NGFF 0.5): zarr describes them, tensorstore moves the voxels."""
+
+import json
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import fsspec
+import numpy as np
+import tensorstore as ts
+import zarr
+from numpy.typing import DTypeLike, NDArray
+from zarr.codecs import ZstdCodec
+
+from seg_core.errors import SegError
+from seg_core.geometry import AXES, Box, Triple, triple
+
+VoxelSize = tuple[float, float, float]
+
+# one pool for all arrays of a process, so that a halo is read from memory and not once more
+_CONTEXT = ts.Context(
+    {"cache_pool": {"total_bytes_limit": 256 << 20}, "data_copy_concurrency": {"limit": 2}}
+)
+
+
+@dataclass(frozen=True)
+class ZarrArray:
+    """A (z, y, x) or (c, z, y, x) array with its place in the world.
+
+    Attributes:
+        uri: the OME-Zarr group; its full resolution is the array `0` in it.
+        box: the voxels that it covers, in the grid of its volume.
+        channels: length of the leading axis, None where there is none.
+        voxel_size: nanometres along z, y, x.
+        chunk: voxels of a chunk along z, y, x.
+        attributes: what a writer added: the scale of a prediction, names of channels.
+    """
+
+    uri: str
+    box: Box
+    channels: int | None
+    dtype: str
+    voxel_size: VoxelSize
+    chunk: Triple
+    attributes: dict[str, Any] = field(default_factory=dict, hash=False)
+
+    @cached_property
+    def _tensorstore(self) -> Any:
+        return _open_tensorstore(self.uri)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k != "_tensorstore"}
+
+    def _index(self, box: Box) -> tuple[slice, ...]:
+        if not self.box.contains(box):
+            raise SegError(f"{self.uri}: {box} reaches outside the array, which is {self.box}")
+        slices = box.relative_to(self.box.begin).slices
+        return slices if self.channels is None else (slice(None), *slices)
+
+    def read(self, box: Box | None = None) -> NDArray[Any]:
+        """The voxels of a box, (z, y, x) or (c, z, y, x).
+
+        Raises:
+            SegError: the box reaches outside, or a chunk of it cannot be read.
+        """
+        index = self._index(box or self.box)
+        try:
+            return np.asarray(self._tensorstore[index].read().result())
+        except ValueError as error:
+            raise SegError(f"{self.uri}: cannot be read: {str(error).splitlines()[0]}") from error
+
+    def read_mirrored(self, box: Box) -> NDArray[Any]:
+        """As `read`, for any box: beyond its edges the array goes on as its mirror image."""
+        inside = box.clip(self.box)
+        if inside == box:
+            return self.read(box)
+        index = [
+            mirror(np.arange(b, e), low, high)
+            for b, e, low, high in zip(
+                box.begin, box.end, self.box.begin, self.box.end, strict=True
+            )
+        ]
+        needed = Box(
+            triple([int(i.min()) for i in index]), triple([int(i.max()) + 1 for i in index])
+        )
+        data = self.read(needed)
+        z, y, x = (i - b for i, b in zip(index, needed.begin, strict=True))
+        return data[..., z[:, None, None], y[None, :, None], x[None, None, :]]
+
+    def write(self, box: Box, data: NDArray[Any]) -> None:
+        """Write the voxels of a box, which must be made of whole chunks (or end with the array).
+
+        Raises:
+            SegError: the box cuts a chunk: two writers of its parts would undo each other.
+        """
+        for b, e, low, high, c in zip(
+            box.begin, box.end, self.box.begin, self.box.end, self.chunk, strict=True
+        ):
+            if (b - low) % c or ((e - low) % c and e != high):
+                raise SegError(f"{self.uri}: {box} is not aligned to chunks of {self.chunk}")
+        self._tensorstore[self._index(box)].write(data).result()
+
+
+def mirror(index: NDArray[np.int64], low: int, high: int) -> NDArray[np.int64]:
+    """Fold positions outside [low, high) back inside, the edge voxel being the mirror."""
+    length = high - low
+    period = max(1, 2 * (length - 1))
+    folded = np.abs((index - low) % period)
+    return low + np.where(folded >= length, period - folded, folded)
+
+
+def create(
+    array: ZarrArray, *, labels: bool = False, overwrite: bool = False, finish: bool = True
+) -> ZarrArray:
+    """Make an array on disk, all zeros; one that is there with the same metadata is kept.
+
+    Args:
+        array: what it shall be.
+        labels: whether it holds object ids, so that viewers show it as labels.
+        overwrite: make a new one where another is there; else that is an error.
+        finish: whether it counts as complete at once; else when `describe` is called.
+    """
+    fs, root = fsspec.core.url_to_fs(array.uri)
+    if fs.exists(f"{root}/0/zarr.json"):
+        if _same_layout(array):
+            return describe(array, labels=labels) if finish else array
+        if not overwrite:
+            raise SegError(f"{array.uri} is there already and is another array; remove it first")
+        fs.rm(root, recursive=True)
+    lead = () if array.channels is None else (array.channels,)
+    zarr.create_array(
+        f"{array.uri}/0",
+        shape=(*lead, *array.box.shape),
+        chunks=(*lead, *array.chunk),
+        dtype=array.dtype,
+        fill_value=0,
+        compressors=ZstdCodec(level=3),
+        dimension_names=["c", *AXES] if lead else list(AXES),
+    )
+    return describe(array, labels=labels) if finish else array
+
+
+def _same_layout(array: ZarrArray) -> bool:
+    fs, root = fsspec.core.url_to_fs(array.uri)
+    stored = json.loads(fs.cat_file(f"{root}/0/zarr.json"))
+    lead = [] if array.channels is None else [array.channels]
+    return bool(
+        stored["shape"] == [*lead, *array.box.shape]
+        and stored["data_type"] == np.dtype(array.dtype).name
+        and stored["chunk_grid"]["configuration"]["chunk_shape"] == [*lead, *array.chunk]
+    )
+
+
+def describe(array: ZarrArray, *, labels: bool = False) -> ZarrArray:
+    """Write the NGFF metadata of the group: from now on the array can be opened."""
+    lead = [] if array.channels is None else [1.0]
+    offset = [b * v for b, v in zip(array.box.begin, array.voxel_size, strict=True)]
+    transformations = [
+        {"type": "scale", "scale": [*lead, *array.voxel_size]},
+        {"type": "translation", "translation": [*([0.0] if lead else []), *offset]},
+    ]
+    axes = [{"name": "c", "type": "channel"}] if lead else []
+    space = [{"name": a, "type": "space", "unit": "nanometer"} for a in AXES]
+    ome: dict[str, Any] = {
+        "version": "0.5",
+        "multiscales": [
+            {
+                "name": array.uri.rsplit("/", 1)[-1].removesuffix(".zarr"),
+                "axes": [*axes, *space],
+                "datasets": [{"path": "0", "coordinateTransformations": transformations}],
+            }
+        ],
+    }
+    if labels:
+        ome["image-label"] = {"version": "0.5"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        group = zarr.open_group(array.uri, mode="a")
+    wanted: dict[str, Any] = {"ome": ome, "seg": array.attributes}
+    if dict(group.attrs) != wanted:
+        group.attrs.put(wanted)
+    return array
+
+
+def open_array(uri: str) -> ZarrArray:
+    """Open an OME-Zarr group that was written by this project or by others (NGFF 0.4 or 0.5).
+
+    Raises:
+        SegError: there is none, or its axes are not [c,] z, y, x.
+    """
+    try:
+        group = zarr.open_group(uri, mode="r")
+    except (FileNotFoundError, zarr.errors.GroupNotFoundError):
+        raise SegError(
+            f"{uri}: no OME-Zarr is there (or its import did not end); make it with: "
+            f"seg import SOURCE {uri}"
+        ) from None
+    attributes: dict[str, Any] = dict(group.attrs)
+    scales = attributes.get("ome", attributes).get("multiscales")
+    if not scales:
+        raise SegError(f"{uri}: has no OME-Zarr metadata; bring it in with: seg import {uri} DEST")
+    axes = [axis["name"] for axis in scales[0]["axes"]]
+    if axes not in (list(AXES), ["c", *AXES]):
+        raise SegError(f"{uri}: its axes are {axes}; expected z, y, x or c, z, y, x")
+    data = group[scales[0]["datasets"][0]["path"]]
+    assert isinstance(data, zarr.Array)
+    voxel_size, offset = _placement(scales[0]["datasets"][0]["coordinateTransformations"])
+    begin = [round(o / v) for o, v in zip(offset, voxel_size, strict=True)]
+    return ZarrArray(
+        uri=uri,
+        box=Box.of_shape(data.shape[-3:], begin),
+        channels=data.shape[0] if len(axes) == 4 else None,
+        dtype=np.dtype(data.dtype).name,
+        voxel_size=voxel_size,
+        chunk=triple(data.chunks[-3:]),
+        attributes=dict(attributes.get("seg", {})),
+    )
+
+
+def _placement(transformations: Sequence[dict[str, Any]]) -> tuple[VoxelSize, VoxelSize]:
+    found = {t["type"]: t[t["type"]][-3:] for t in transformations}
+    z, y, x = found.get("scale", (1.0, 1.0, 1.0))
+    oz, oy, ox = found.get("translation", (0.0, 0.0, 0.0))
+    return (z, y, x), (oz, oy, ox)
+
+
+def _open_tensorstore(uri: str) -> Any:
+    fs, root = fsspec.core.url_to_fs(uri)
+    driver = "zarr3" if fs.exists(f"{root}/0/zarr.json") else "zarr"
+    url = uri if "://" in uri else f"file://{uri}"
+    return ts.open({"driver": driver, "kvstore": f"{url}/0/"}, context=_CONTEXT).result()
+
+
+def chunk_stamps(array: ZarrArray) -> dict[Triple, str]:
+    """Size and date (or generation) of every stored chunk, by its index: one listing.
+
+    A chunk that is not there holds zeros only.
+    """
+    fs, root = fsspec.core.url_to_fs(array.uri)
+    stamps: dict[Triple, str] = {}
+    for path, info in fs.find(f"{root}/0", detail=True).items():
+        index = path[len(root) + 2 :].strip("/").removeprefix("c/").split("/")
+        if all(i.isdigit() for i in index) and len(index) >= 3:
+            version = info.get("generation") or info.get("ETag") or info.get("mtime")
+            key = triple([int(i) for i in index[-3:]])
+            stamps[key] = f"{stamps.get(key, '')}{info['size']}@{version};"
+    return stamps
+
+
+def integer_dtype(dtype: DTypeLike) -> bool:
+    """Whether a dtype can hold labels."""
+    return np.issubdtype(np.dtype(dtype), np.integer)
