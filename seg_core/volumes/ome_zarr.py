@@ -1,8 +1,8 @@
 """Arrays of voxels as OME-Zarr (NGFF 0.5): zarr describes them, tensorstore moves the voxels."""
 
 import json
+import re
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -19,6 +19,16 @@ from seg_core.geometry import AXES, Box, Triple, triple
 
 VoxelSize = tuple[float, float, float]
 
+NANOMETRES = {
+    **dict.fromkeys(("angstrom", "Å"), 0.1),
+    **dict.fromkeys(("nanometer", "nm"), 1.0),
+    **dict.fromkeys(("micrometer", "micron", "um", "µm", "μm"), 1e3),
+    **dict.fromkeys(("millimeter", "mm"), 1e6),
+    **dict.fromkeys(("centimeter", "cm"), 1e7),
+    **dict.fromkeys(("meter", "m"), 1e9),
+}
+"""Units of length as files name them; others are no length (pixels, say)."""
+
 # one pool for all arrays of a process, so that a halo is read from memory and not once more
 _CONTEXT = ts.Context(
     {"cache_pool": {"total_bytes_limit": 256 << 20}, "data_copy_concurrency": {"limit": 2}}
@@ -30,12 +40,13 @@ class ZarrArray:
     """A (z, y, x) or (c, z, y, x) array with its place in the world.
 
     Attributes:
-        uri: the OME-Zarr group; its full resolution is the array `0` in it.
+        uri: the OME-Zarr group.
         box: the voxels that it covers, in the grid of its volume.
         channels: length of the leading axis, None where there is none.
         voxel_size: nanometres along z, y, x.
         chunk: voxels of a chunk along z, y, x.
         attributes: what a writer added: the scale of a prediction, names of channels.
+        path: the array of full resolution in the group; `0` in all that this project writes.
     """
 
     uri: str
@@ -45,10 +56,11 @@ class ZarrArray:
     voxel_size: VoxelSize
     chunk: Triple
     attributes: dict[str, Any] = field(default_factory=dict, hash=False)
+    path: str = "0"
 
     @cached_property
     def _tensorstore(self) -> Any:
-        return _open_tensorstore(self.uri)
+        return _open_tensorstore(self.uri, self.path)
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k != "_tensorstore"}
@@ -197,40 +209,66 @@ def open_array(uri: str) -> ZarrArray:
             f"{uri}: no OME-Zarr is there (or its import did not end); make it with: "
             f"seg import SOURCE {uri}"
         ) from None
+    except zarr.errors.ContainsArrayError:
+        raise SegError(
+            f"{uri}: is a bare array without OME-Zarr metadata; bring it in with: "
+            f"seg import {uri} DEST"
+        ) from None
     attributes: dict[str, Any] = dict(group.attrs)
     scales = attributes.get("ome", attributes).get("multiscales")
     if not scales:
         raise SegError(f"{uri}: has no OME-Zarr metadata; bring it in with: seg import {uri} DEST")
-    axes = [axis["name"] for axis in scales[0]["axes"]]
+    axes = axis_names(scales[0])
     if axes not in (list(AXES), ["c", *AXES]):
         raise SegError(f"{uri}: its axes are {axes}; expected z, y, x or c, z, y, x")
-    data = group[scales[0]["datasets"][0]["path"]]
-    assert isinstance(data, zarr.Array)
-    voxel_size, offset = _placement(scales[0]["datasets"][0]["coordinateTransformations"])
-    begin = [round(o / v) for o, v in zip(offset, voxel_size, strict=True)]
+    path = scales[0]["datasets"][0]["path"]
+    data = group.get(path)
+    if not isinstance(data, zarr.Array):
+        raise SegError(f"{uri}: its metadata names an array {path!r}, which is not there")
+    scale, offset = placement(scales[0])
+    # a size of 0 is an error that the volume reports; its offset means nothing
+    begin = [round(offset[a] / scale[a]) if scale[a] else 0 for a in AXES]
     return ZarrArray(
         uri=uri,
         box=Box.of_shape(data.shape[-3:], begin),
         channels=data.shape[0] if len(axes) == 4 else None,
         dtype=np.dtype(data.dtype).name,
-        voxel_size=voxel_size,
-        chunk=triple(data.chunks[-3:]),
+        voxel_size=(scale["z"], scale["y"], scale["x"]),
+        chunk=triple((data.shards or data.chunks)[-3:]),  # of what one file holds
         attributes=dict(attributes.get("seg", {})),
+        path=path,
     )
 
 
-def _placement(transformations: Sequence[dict[str, Any]]) -> tuple[VoxelSize, VoxelSize]:
-    found = {t["type"]: t[t["type"]][-3:] for t in transformations}
-    z, y, x = found.get("scale", (1.0, 1.0, 1.0))
-    oz, oy, ox = found.get("translation", (0.0, 0.0, 0.0))
-    return (z, y, x), (oz, oy, ox)
+def axis_names(multiscale: dict[str, Any]) -> list[str]:
+    """Names of the axes; NGFF up to 0.3 wrote bare names, up to 0.2 none for t, c, z, y, x."""
+    axes = multiscale.get("axes", ["t", "c", *AXES])
+    return [axis if isinstance(axis, str) else axis["name"] for axis in axes]
 
 
-def _open_tensorstore(uri: str) -> Any:
+def placement(multiscale: dict[str, Any]) -> tuple[dict[str, float], dict[str, float]]:
+    """Scale and offset of the full resolution by axis name, in nanometres where a unit is known."""
+    names = axis_names(multiscale)
+    scale, offset = np.ones(len(names)), np.zeros(len(names))
+    levels = [multiscale["datasets"][0], multiscale]  # what is said of all levels applies last
+    for step in [t for level in levels for t in level.get("coordinateTransformations", ())]:
+        factor = np.asarray(step.get("scale", 1.0), float)
+        scale, offset = scale * factor, offset * factor + step.get("translation", 0.0)
+    axes = [axis if isinstance(axis, dict) else {} for axis in multiscale.get("axes", names)]
+    unit = [NANOMETRES.get(axis.get("unit", ""), 1.0) for axis in axes]
+    return (
+        dict(zip(names, (scale * unit).tolist(), strict=True)),
+        dict(zip(names, (offset * unit).tolist(), strict=True)),
+    )
+
+
+def _open_tensorstore(uri: str, path: str) -> Any:
     fs, root = fsspec.core.url_to_fs(uri)
-    driver = "zarr3" if fs.exists(f"{root}/0/zarr.json") else "zarr"
-    url = uri if "://" in uri else f"file://{uri}"
-    return ts.open({"driver": driver, "kvstore": f"{url}/0/"}, context=_CONTEXT).result()
+    driver = "zarr3" if fs.exists(f"{root}/{path}/zarr.json") else "zarr"
+    remote = "://" in uri and not uri.startswith("file://")
+    # a local path as a URL would have to be absolute and its spaces and % be quoted
+    place: Any = f"{uri}/{path}/" if remote else {"driver": "file", "path": f"{root}/{path}/"}
+    return ts.open({"driver": driver, "kvstore": place}, context=_CONTEXT).result()
 
 
 def chunk_stamps(array: ZarrArray) -> dict[Triple, str]:
@@ -239,9 +277,11 @@ def chunk_stamps(array: ZarrArray) -> dict[Triple, str]:
     A chunk that is not there holds zeros only.
     """
     fs, root = fsspec.core.url_to_fs(array.uri)
+    folder = f"{root}/{array.path}"
     stamps: dict[Triple, str] = {}
-    for path, info in fs.find(f"{root}/0", detail=True).items():
-        index = path[len(root) + 2 :].strip("/").removeprefix("c/").split("/")
+    for path, info in fs.find(folder, detail=True).items():
+        # zarr 3 names a chunk c/0/0/0, zarr 2 0/0/0 or 0.0.0
+        index = re.split("[/.]", path[len(folder) :].strip("/").removeprefix("c/"))
         if all(i.isdigit() for i in index) and len(index) >= 3:
             version = info.get("generation") or info.get("ETag") or info.get("mtime")
             key = triple([int(i) for i in index[-3:]])
