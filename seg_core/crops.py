@@ -1,0 +1,99 @@
+"""Training crops: where they are cut, and how they are changed.
+
+A crop depends on its number only, so training resumes exactly.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from seg_core.augment import compose
+from seg_core.datasplit import Source
+from seg_core.errors import SegError
+from seg_core.geometry import Box
+from seg_core.run import RunConfig
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A source in memory: raw (c, z, y, x), ids and known (1, z, y, x)."""
+
+    raw: NDArray[Any]
+    ids: NDArray[np.int32]
+    known: NDArray[np.bool_]
+
+
+class Crops:
+    """Batches of a run's training data by iteration number."""
+
+    def __init__(self, config: RunConfig, sources: list[Source], normalize: dict[str, float]):
+        self.trainer = config.trainer
+        self.normalize = normalize
+        voxels = sum(s.roi.voxels for s in sources)
+        if voxels * 6 > config.compute.memory * 1e9:
+            raise SegError(
+                f"the training sources hold {voxels / 1e6:.0f} million voxels, {voxels * 6e-9:.1f} "
+                f"GB in memory, but compute.memory is {config.compute.memory} GB; give smaller "
+                "ROIs or more memory"
+            )
+        self.loaded = [_load(config, s) for s in sources]
+        self.share = np.array([s.weight for s in sources]) / sum(s.weight for s in sources)
+        self.transforms = compose(config.trainer.augment)
+
+    def batch(self, iteration: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Raw (b, c, z, y, x) normalised, ids and known (b, z, y, x) of an iteration."""
+        crops = [self._crop(iteration, i) for i in range(self.trainer.batch_size)]
+        raw, ids, known = (torch.stack([crop[k] for crop in crops]) for k in range(3))
+        return raw, ids[:, 0], known[:, 0]
+
+    def batches(self, first: int, last: int) -> Iterator[Any]:
+        """Batches of iterations first to last - 1, each prepared while the one before is used."""
+        with ThreadPoolExecutor(1) as pool:
+            coming = pool.submit(self.batch, first)
+            for iteration in range(first + 1, last + 1):
+                ready, coming = coming, pool.submit(self.batch, min(iteration, last - 1))
+                yield ready.result()
+
+    def _crop(self, iteration: int, number: int) -> tuple[torch.Tensor, ...]:
+        rng = np.random.default_rng([self.trainer.seed, iteration, number])
+        tries = self.trainer.candidates if rng.random() < 0.5 else 1
+        places = [self._place(rng) for _ in range(tries)]
+        source, box = max(places, key=lambda p: np.count_nonzero(p[0].ids[:, *p[1].slices]))
+        index = (slice(None), *box.slices)
+        raw = (source.raw[index].astype(np.float32) - self.normalize["mean"]) / self.normalize[
+            "std"
+        ]
+        self.transforms.set_random_state(int(rng.integers(2**31)))
+        changed = self.transforms(
+            {
+                "raw": torch.from_numpy(raw),
+                "ids": torch.from_numpy(source.ids[index].copy()),
+                "known": torch.from_numpy(source.known[index].copy()),
+            }
+        )
+        return tuple(torch.as_tensor(changed[key]).contiguous() for key in ("raw", "ids", "known"))
+
+    def _place(self, rng: np.random.Generator) -> tuple[Loaded, Box]:
+        source = self.loaded[int(rng.choice(len(self.loaded), p=self.share))]
+        room = [n - c for n, c in zip(source.ids.shape[1:], self.trainer.crop, strict=True)]
+        begin = [int(rng.integers(r + 1)) for r in room]
+        return source, Box.of_shape(self.trainer.crop, begin)
+
+
+def _load(config: RunConfig, source: Source) -> Loaded:
+    raw = source.volume.raw.read(source.roi)
+    ids, known = config.task.prepare(source.labels.read(source.roi))
+    # a source thinner than a crop goes on as its mirror image, where nothing is known
+    short = [max(0, c - n) for c, n in zip(config.trainer.crop, ids.shape, strict=True)]
+    pad = [(0, s) for s in short]
+    raw = raw if raw.ndim == 4 else raw[None]
+    return Loaded(
+        np.pad(raw, [(0, 0), *pad], mode="reflect"),
+        np.pad(ids, pad)[None],
+        np.pad(known, pad)[None],
+    )

@@ -1,0 +1,217 @@
+"""2. Train: the loop, from a datasplit to checkpoints. Interrupted, it goes on exactly."""
+
+import io
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from seg_core.checkpoint import (
+    checkpoint_path,
+    iterations,
+    load_tensors,
+    save_tensors,
+    set_weights,
+    weights_of,
+)
+from seg_core.crops import Crops
+from seg_core.datasplit import make_datasplit, open_source
+from seg_core.device import open_device
+from seg_core.errors import SegError
+from seg_core.fingerprint import fingerprint
+from seg_core.lease import Lease
+from seg_core.run import Run, RunConfig
+
+SAVE_SECONDS = 30.0  # at most so much training is lost when the process is killed
+
+OnLog = Callable[[dict[str, float]], None]
+
+
+def train(run: Run, on_log: OnLog | None = None) -> int:
+    """Train a run to its end, from where it stands; does nothing when it is trained.
+
+    Args:
+        run: the run; it is frozen by this.
+        on_log: called with every row of `training.parquet` as it is made.
+
+    Returns:
+        The number of iterations done by this call.
+
+    Raises:
+        SegError: the data or the config is unusable, or another process trains this run.
+    """
+    device = open_device(run.config.compute)
+    datasplit = make_datasplit(run)
+    made_from = _made_from(run.frozen, datasplit)
+    last = run.frozen.trainer.iterations
+    if last in iterations(run):
+        _check_provenance(run, last, made_from)
+        return 0
+    with Lease(run.store, f"{run.folder}/train.lock", f"training of run {run.name}"):
+        state = _start(run, datasplit, made_from, device)
+        return _loop(run, state, on_log)
+
+
+def _made_from(config: RunConfig, datasplit: dict[str, Any]) -> str:
+    content = config.model_dump(mode="json", by_alias=True, exclude={"validation"})
+    for unlearnt in ("postprocess",):
+        content["task"].pop(unlearnt)
+    threads = content.pop("compute")["threads"]
+    return fingerprint(content, threads, datasplit["fingerprint"])
+
+
+def _check_provenance(run: Run, iteration: int, made_from: str) -> None:
+    provenance = load_tensors(run, checkpoint_path(run, iteration))[1]
+    if provenance["made_from"] != made_from:
+        raise SegError(
+            f"run {run.name} was trained from other data or settings; a trained run is never "
+            "trained again in place: use a new run name"
+        )
+
+
+@dataclass
+class State:
+    """Everything that changes while training."""
+
+    network: torch.nn.Module
+    optimizer: torch.optim.AdamW
+    crops: Crops
+    device: torch.device
+    provenance: dict[str, Any]
+    iteration: int = 0
+    rows: list[dict[str, float]] = field(default_factory=list)
+
+
+def _start(run: Run, datasplit: dict[str, Any], made_from: str, device: torch.device) -> State:
+    config = run.frozen
+    sources = [open_source(run, c) for c in config.datasplit.train]
+    torch.manual_seed(config.trainer.seed)
+    network = config.architecture.build(datasplit["channels"], len(config.task.channels))
+    network.to(device).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    optimizer = torch.optim.AdamW(
+        network.parameters(), config.trainer.learning_rate, weight_decay=config.trainer.weight_decay
+    )
+    provenance = {
+        "run": run.name,
+        "made_from": made_from,
+        "channels": datasplit["channels"],
+        "normalize": datasplit["normalize"],
+        "seed": config.trainer.seed,
+        "torch": torch.__version__,
+    }
+    crops = Crops(config, sources, datasplit["normalize"])
+    state = State(network, optimizer, crops, device, provenance)
+    _resume(run, state)
+    return state
+
+
+def _loop(run: Run, state: State, on_log: OnLog | None) -> int:
+    trainer = run.frozen.trainer
+    first, saved = state.iteration, time.monotonic()
+    bar = tqdm(total=trainer.iterations, initial=first, desc=f"train {run.name}", unit="it")
+    state.network.train()
+    try:
+        for batch in state.crops.batches(first, trainer.iterations):
+            row = _step(run.frozen, state, batch)
+            bar.set_postfix(loss=f"{row['loss']:.3f}", refresh=False)
+            bar.update()
+            if on_log:
+                on_log(row)
+            done = state.iteration
+            if done % trainer.checkpoint_interval == 0 or done == trainer.iterations:
+                _save_state(run, state)
+                weights = weights_of(state.network)
+                save_tensors(run, checkpoint_path(run, done), weights, state.provenance)
+            elif time.monotonic() - saved > SAVE_SECONDS:
+                _save_state(run, state)
+                saved = time.monotonic()
+    except KeyboardInterrupt:
+        _save_state(run, state)
+        raise
+    finally:
+        bar.close()
+    run.store.remove(_state_path(run))
+    return state.iteration - first
+
+
+def _step(config: RunConfig, state: State, batch: tuple[torch.Tensor, ...]) -> dict[str, float]:
+    """One iteration; the state counts it once it is complete."""
+    began, trainer = time.monotonic(), config.trainer
+    rate = trainer.learning_rate * schedule(state.iteration, trainer.warm_up, trainer.iterations)
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate
+    torch.manual_seed(trainer.seed + state.iteration)
+    raw, ids, known = batch
+    target, weight = config.task.target(ids, known)
+    logits = state.network(raw.to(state.device, memory_format=torch.channels_last_3d))
+    terms = config.task.loss(logits, target.to(state.device), weight.to(state.device))
+    loss = torch.stack(list(terms.values())).sum()
+    if not torch.isfinite(loss):
+        raise SegError(
+            f"the loss is {loss.item()} at iteration {state.iteration}; lower trainer.learning_rate"
+        )
+    state.optimizer.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(state.network.parameters(), trainer.clip)
+    state.optimizer.step()
+    state.iteration += 1
+    row = {"iteration": state.iteration, "loss": loss.item(), "learning_rate": rate}
+    row |= {f"loss_{name}": term.item() for name, term in terms.items()}
+    state.rows.append(row | {"seconds": time.monotonic() - began})
+    return state.rows[-1]
+
+
+def schedule(iteration: int, warm_up: int, iterations: int) -> float:
+    """Share of the learning rate: a linear warm-up, then half a cosine down to zero."""
+    if iteration < warm_up:
+        return (iteration + 1) / warm_up
+    progress = torch.tensor((iteration - warm_up) / max(1, iterations - warm_up))
+    return float((1 + torch.cos(torch.pi * progress)) / 2)
+
+
+def _state_path(run: Run) -> str:
+    return f"{run.folder}/checkpoints/state.safetensors"
+
+
+def _save_state(run: Run, state: State) -> None:
+    tensors = {f"network/{k}": v for k, v in weights_of(state.network).items()}
+    for index, values in state.optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer/{index}/{k}": v for k, v in values.items()}
+    provenance = {**state.provenance, "iteration": state.iteration}
+    run.store.write_bytes(f"{run.folder}/training.parquet", _parquet(state.rows))
+    save_tensors(run, _state_path(run), tensors, provenance)
+
+
+def _parquet(rows: list[dict[str, float]]) -> bytes:
+    buffer = io.BytesIO()
+    pd.DataFrame(rows).to_parquet(buffer)
+    return buffer.getvalue()
+
+
+def _resume(run: Run, state: State) -> None:
+    if not run.store.exists(_state_path(run)):
+        return
+    tensors, provenance = load_tensors(run, _state_path(run))
+    if provenance["made_from"] != state.provenance["made_from"]:
+        raise SegError(f"run {run.name} was begun from other data or settings: use a new run name")
+    state.iteration = provenance["iteration"]
+    rows = training_rows(run)
+    state.rows = [dict(row) for _, row in rows[rows.iteration <= state.iteration].iterrows()]
+    weights = {k[len("network/") :]: v for k, v in tensors.items() if k.startswith("network/")}
+    set_weights(state.network, weights)
+    moments: dict[int, dict[str, torch.Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("optimizer/"):
+            _, index, key = name.split("/")
+            moments.setdefault(int(index), {})[key] = tensor
+    groups = state.optimizer.state_dict()["param_groups"]
+    state.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+
+
+def training_rows(run: Run) -> pd.DataFrame:
+    """The training curve so far: iteration, loss and its terms, learning rate, seconds."""
+    return pd.read_parquet(io.BytesIO(run.store.read_bytes(f"{run.folder}/training.parquet")))
