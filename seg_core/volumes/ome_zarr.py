@@ -5,6 +5,7 @@ import re
 import warnings
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import fsspec
@@ -267,8 +268,14 @@ def _open_tensorstore(uri: str, path: str) -> Any:
     driver = "zarr3" if fs.exists(f"{root}/{path}/zarr.json") else "zarr"
     remote = "://" in uri and not uri.startswith("file://")
     # a local path as a URL would have to be absolute and its spaces and % be quoted
-    place: Any = f"{uri}/{path}/" if remote else {"driver": "file", "path": f"{root}/{path}/"}
+    local = {"driver": "file", "path": f"{local_root(root)}{path}/"}
+    place: Any = f"{uri}/{path}/" if remote else local
     return ts.open({"driver": driver, "kvstore": place}, context=_CONTEXT).result()
+
+
+def local_root(path: str) -> str:
+    """A local folder as tensorstore wants it: absolute, without `..`, with a / at its end."""
+    return f"{Path(path).resolve()}/"
 
 
 def chunk_stamps(array: ZarrArray) -> dict[Triple, str]:
