@@ -65,9 +65,7 @@ class Crops:
         places = [self._place(rng) for _ in range(tries)]
         source, box = max(places, key=lambda p: np.count_nonzero(p[0].ids[:, *p[1].slices]))
         index = (slice(None), *box.slices)
-        raw = (source.raw[index].astype(np.float32) - self.normalize["mean"]) / self.normalize[
-            "std"
-        ]
+        raw = normalized(source.raw[index], self.normalize)
         self.transforms.set_random_state(int(rng.integers(2**31)))
         changed = self.transforms(
             {
@@ -92,8 +90,10 @@ def _load(config: RunConfig, source: Source) -> Loaded:
     short = [max(0, c - n) for c, n in zip(config.trainer.crop, ids.shape, strict=True)]
     pad = [(0, s) for s in short]
     raw = raw if raw.ndim == 4 else raw[None]
-    return Loaded(
-        np.pad(raw, [(0, 0), *pad], mode="reflect"),
-        np.pad(ids, pad)[None],
-        np.pad(known, pad)[None],
-    )
+    mirrored = np.pad(raw, [(0, 0), *pad], mode="reflect")
+    return Loaded(mirrored, np.pad(ids, pad)[None], np.pad(known, pad)[None])
+
+
+def normalized(raw: NDArray[Any], normalize: dict[str, float]) -> NDArray[np.float32]:
+    """An image scaled so that the training data has the mean 0 and the standard deviation 1."""
+    return (raw.astype(np.float32) - np.float32(normalize["mean"])) / np.float32(normalize["std"])

@@ -133,9 +133,9 @@ class BlockGrid:
         z, y, x = self.counts
         return z * y * x
 
-    def keys(self) -> list[str]:
+    def __iter__(self) -> Iterator[str]:
         """Every block's key, `z0003y0000x0012`, in C order."""
-        return [block_key(index) for index in product(*map(range, self.counts))]
+        return (block_key(index) for index in product(*map(range, self.counts)))
 
     def index(self, key: str) -> Triple:
         """Position of a block in the grid.

@@ -81,6 +81,13 @@ class ComputeConfig(Strict):
     """Voxels that are predicted at once, a multiple of the volume's chunk."""
 
 
+class PredictionConfig(Strict):
+    """How the network's output is stored."""
+
+    dtype: Literal["uint8", "float32"] = "uint8"
+    """uint8: 255 stands for 1."""
+
+
 class RunConfig(Strict):
     """The YAML file of a run."""
 
@@ -89,6 +96,7 @@ class RunConfig(Strict):
     architecture: AnyArchitecture = UNet()
     trainer: TrainerConfig = TrainerConfig()
     validation: ValidationConfig = ValidationConfig()
+    prediction: PredictionConfig = PredictionConfig()
     compute: ComputeConfig = ComputeConfig()
 
     @property

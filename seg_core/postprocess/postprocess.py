@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from itertools import product
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,8 +67,3 @@ class Joined(Postprocess):
     def choices(self) -> list[Parameters]:
         """Those of the agglomeration."""
         return self.agglomeration.choices()
-
-
-def chosen(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Parameters as `agglomerate` takes them."""
-    return {**parameters, "min_size": int(parameters["min_size"])}

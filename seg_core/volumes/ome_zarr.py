@@ -5,6 +5,7 @@ import re
 import warnings
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 from zarr.codecs import ZstdCodec
 
 from seg_core.errors import SegError
+from seg_core.fingerprint import fingerprint
 from seg_core.geometry import AXES, Box, Triple, triple
 
 VoxelSize = tuple[float, float, float]
@@ -294,6 +296,16 @@ def chunk_stamps(array: ZarrArray) -> dict[Triple, str]:
             key = triple([int(i) for i in index[-3:]])
             stamps[key] = f"{stamps.get(key, '')}{info['size']}@{version};"
     return stamps
+
+
+def region_stamp(array: ZarrArray, stamps: dict[Triple, str], box: Box) -> str:
+    """One stamp for all chunks that a box reads: it changes when one of them was written."""
+    inside = box.clip(array.box).relative_to(array.box.begin)
+    index = [
+        range(b // c, -(-e // c))
+        for b, e, c in zip(inside.begin, inside.end, array.chunk, strict=True)
+    ]
+    return fingerprint([[*i, stamps.get(triple(i), "")] for i in product(*index)])
 
 
 def integer_dtype(dtype: DTypeLike) -> bool:

@@ -1,0 +1,99 @@
+"""The engine of all steps by block: passes over what is done, makes the rest, records each.
+
+A block is cut into sub-blocks. Both are recorded as they end, so whoever comes next goes on where
+this process stopped. Blocks are spread over worker processes by daisy; where there are fewer
+blocks than workers, their sub-blocks are.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tqdm import tqdm
+
+from seg_core.distribute import distribute
+from seg_core.errors import BlocksFailed
+from seg_core.make_block import make_block
+from seg_core.records import Record
+from seg_core.stage import Stage, Work, block_states
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a call did: keys of blocks made, and of blocks that were done already."""
+
+    made: list[str]
+    passed: list[str]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How blocks are run.
+
+    Attributes:
+        workers: processes.
+        force: make blocks again that are done.
+        on_block: called in the main process with the key and record of each block as it ends.
+    """
+
+    workers: int = 1
+    force: bool = False
+    on_block: Callable[[str, Record], None] | None = None
+
+
+def run_blocks(stage: Stage, keys: Sequence[str] | None, options: Options) -> Outcome:
+    """Bring blocks up to date: those that are done are passed over.
+
+    Args:
+        stage: the step.
+        keys: block keys; all unless given.
+        options: how.
+
+    Returns:
+        What was made and what was passed over.
+
+    Raises:
+        BlocksFailed: some failed, each with its reason; all others are made and recorded.
+        SegError: the step cannot run at all; nothing was made.
+    """
+    wanted = list(keys or stage.output.grid)
+    for key in wanted:
+        stage.output.grid.index(key)
+    states = block_states(stage, wanted)
+    todo = [k for k in wanted if options.force or states[k].state not in ("done", "skipped")]
+    passed = [k for k in wanted if k not in set(todo)]
+    if not todo:
+        return Outcome([], passed)
+    stage.prepare()
+    inputs = stage.inputs()
+    failed = {key: waits for key in todo if isinstance(waits := inputs[key], str)}
+    work = [Work(key, made_from) for key in todo if not isinstance(made_from := inputs[key], str)]
+    if options.force:
+        for item in work:
+            stage.records.forget_parts(item.key)
+    failed |= _compute(stage, work, options)
+    if failed:
+        raise BlocksFailed(stage.name, failed)
+    return Outcome(todo, passed)
+
+
+def _compute(stage: Stage, work: list[Work], options: Options) -> dict[str, str]:
+    """Make blocks; returns the reason of each that failed."""
+    failed: dict[str, str] = {}
+    bar = tqdm(total=len(work), desc=f"{stage.name} {stage.output.volume.name}", unit="block")
+    with bar:
+
+        def ended(key: str) -> None:
+            bar.update()
+            record = stage.records.read(key)
+            if record.state == "failed":
+                failed[key] = record.error
+            if options.on_block:
+                options.on_block(key, record)
+
+        if options.workers == 1 or not work:
+            for item in work:
+                make_block(stage, item)
+                ended(item.key)
+        else:
+            distribute(stage, work, options.workers, ended)
+    return failed

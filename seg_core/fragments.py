@@ -1,0 +1,167 @@
+"""5. Fragments: labels inside a block, the edges between them, and slabs at its faces.
+
+A block reads nothing but its own prediction; what lies across its faces is for the look-up table.
+"""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seg_core.blockwise import Options, Outcome, run_blocks
+from seg_core.border import cut_border, write_block
+from seg_core.errors import SegError
+from seg_core.fingerprint import content, fingerprint
+from seg_core.geometry import Box, Triple, triple
+from seg_core.output import Output
+from seg_core.records import Inputs, Records
+from seg_core.region_graph import edges_inside
+from seg_core.relabel import compact
+from seg_core.stage import Stage
+from seg_core.tasks.task import Task
+from seg_core.volumes.ome_zarr import ZarrArray, create, open_array
+
+PIECE = 64  # voxels along an axis that are labelled at once: the kernels are super-linear
+GB_PER_VOXEL = 30e-9  # labels twice, prediction, and what the region graph needs
+
+
+@dataclass(frozen=True)
+class Fragments(Stage):
+    """Labels 1 to n of every block, uint32 (z, y, x); for classes, their numbers."""
+
+    name: ClassVar[str] = "fragments"
+    version: ClassVar[int] = 1
+
+    task: Task
+    memory: float
+
+    @property
+    def array(self) -> ZarrArray:
+        """What is written."""
+        return self.output.array("fragments", "uint32")
+
+    def _scratch(self, key: str) -> ZarrArray:
+        array = self.output.array(f"scratch/{key}", "uint64")
+        return replace(array, box=self.output.grid.box(key))
+
+    @property
+    def _prediction(self) -> ZarrArray:
+        return open_array(self.output.store.path(self.output.path("prediction.zarr")))
+
+    def inputs(self) -> dict[str, Inputs | str]:
+        """The block's prediction, and how it is post-processed."""
+        folder = self.output.path("blocks/prediction")
+        predictions = Records(self.output.store, folder).read_all()
+        excluded = {"sub_block", "agglomeration"}
+        parameters = fingerprint(
+            self.task.postprocess.model_dump(mode="json", exclude=excluded),
+            self.task.neighbours,
+            self.piece,
+            self.version,
+        )
+        found: dict[str, Inputs | str] = {}
+        for key in self.output.grid:
+            record = predictions.get(key)
+            if record is None or record.state != "done":
+                found[key] = "its prediction is " + (record.state if record else "missing")
+            else:
+                found[key] = {
+                    "block": str(self.output.grid.box(key)),
+                    "prediction": record.content,
+                    "parameters": parameters,
+                }
+        return found
+
+    @property
+    def piece(self) -> Triple:
+        """Voxels that are labelled at once."""
+        volume = self.output.volume.config
+        if (asked := self.task.postprocess.sub_block) is not None:
+            return triple(asked)
+        return triple(
+            [
+                min(b, max(c, PIECE // c * c))
+                for b, c in zip(volume.block, volume.chunk, strict=True)
+            ]
+        )
+
+    def prepare(self) -> None:
+        """Check pieces and memory; make the array.
+
+        Raises:
+            SegError: something does not fit.
+        """
+        volume = self.output.volume.config
+        if any(p % c for p, c in zip(self.piece, volume.chunk, strict=True)):
+            raise SegError(
+                f"task.postprocess.sub_block {list(self.piece)} is no multiple of the "
+                f"chunk {list(volume.chunk)} of volume {self.output.volume.name}"
+            )
+        need = float(np.prod(volume.block)) * GB_PER_VOXEL
+        if need > self.memory:
+            raise SegError(
+                f"fragments of a block of {list(volume.block)} voxels take about {need:.1f} GB, "
+                f"but compute.memory is {self.memory:g} GB; give volume {self.output.volume.name} "
+                "smaller blocks, or the run more memory"
+            )
+        create(self.array, labels=True, overwrite=True)
+
+    def sub_blocks(self, box: Box) -> list[Box]:
+        """Pieces small enough for kernels that are super-linear."""
+        return list(box.tiles(self.piece))
+
+    def _read_prediction(self, box: Box) -> NDArray[np.uint8]:
+        values = self._prediction.read(box)
+        return values if values.dtype == np.uint8 else np.rint(values * 255).astype(np.uint8)
+
+    def make(self, key: str, box: Box) -> str:
+        """Label one piece, with ids of its own."""
+        labels = self.task.postprocess.label(
+            self._read_prediction(box), self.task.neighbours, self.output.volume.voxel_size
+        )
+        create(self._scratch(key), overwrite=True, finish=False).write(box, labels)
+        return content(labels)
+
+    def finish(self, key: str, digests: list[str]) -> tuple[str, dict[str, float]]:  # noqa: ARG002
+        """Number the block's fragments 1 to n; write them, their edges and the slabs."""
+        box = self.output.grid.box(key)
+        if not self.task.postprocess.joins:
+            classes = self._scratch(key).read().astype(np.uint32)
+            self.array.write(box, classes)
+            self.output.store.remove(self.output.path(f"scratch/{key}.zarr"))
+            return content(classes), {"fragments": len(self.task.channels) - 1}
+        labels, count = self._number(key, box)
+        prediction, offsets = self._read_prediction(box), self.task.neighbours
+        edges = edges_inside(labels, prediction, offsets)
+        border = cut_border(labels, prediction, offsets, count)
+        self.array.write(box, labels)
+        digest = write_block(self.output, key, edges, border)
+        self.output.store.remove(self.output.path(f"scratch/{key}.zarr"))
+        figures: dict[str, float] = {"fragments": count, "edges": len(edges)}
+        return fingerprint(content(labels), digest), figures
+
+    def _number(self, key: str, box: Box) -> tuple[NDArray[np.uint32], int]:
+        """One numbering of all pieces' labels."""
+        scratch, pieces = self._scratch(key), self.sub_blocks(box)
+        whole = np.zeros(box.shape, np.uint64)
+        last = 0
+        for piece in pieces:
+            labels = scratch.read(piece)
+            labels[labels > 0] += np.uint64(last)
+            whole[piece.relative_to(box.begin).slices] = labels
+            last = max(last, int(labels.max()))
+        numbered, count = compact(whole)
+        return numbered.astype(np.uint32), count
+
+
+def make_fragments(
+    task: Task, output: Output, memory: float, keys: list[str] | None, options: Options
+) -> Outcome:
+    """Bring the fragments of blocks up to date.
+
+    Raises:
+        BlocksFailed: some could not be made; those without a prediction among them.
+        SegError: none can.
+    """
+    return run_blocks(Fragments(output, task, memory), keys, options)

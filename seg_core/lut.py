@@ -1,0 +1,204 @@
+"""6. Look-up table: from the fragments of all blocks to segments, by blocks.
+
+The table is kept in slices, one for each block: a segmentation block depends on its slice only.
+"""
+
+import io
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seg_core.agglomeration import agglomerate
+from seg_core.errors import NotReady
+from seg_core.fingerprint import content, fingerprint
+from seg_core.fragments import Fragments
+from seg_core.lease import Lease
+from seg_core.names import Range, give_names, give_ranges
+from seg_core.output import Output
+from seg_core.postprocess.postprocess import Parameters
+from seg_core.stage import block_states
+from seg_core.tasks.task import Task
+from seg_core.volume_graph import BlockFragments, read_graph
+
+VERSION = 1
+FILE = "lut/table.json"
+
+
+@dataclass(frozen=True)
+class Table:
+    """What `lut/table.json` says.
+
+    Attributes:
+        made_from: fingerprint of all fragments and of the parameters.
+        ranges: ids of every block's fragments.
+        slices: digest of every block's slice, which also names its file.
+        following: the first id that was never used.
+        parameters: how fragments were joined.
+        figures: counts and seconds.
+    """
+
+    made_from: str
+    ranges: dict[str, Range]
+    slices: dict[str, str]
+    following: int
+    parameters: Parameters
+    figures: dict[str, float]
+
+
+def read_table(output: Output) -> Table | None:
+    """The table that was made last, None where none was."""
+    found = output.store.read_json(output.path(FILE))
+    if found is None:
+        return None
+    ranges = {key: Range(**value) for key, value in found.pop("ranges").items()}
+    return Table(ranges=ranges, **found)
+
+
+def read_slice(output: Output, key: str, digest: str) -> NDArray[np.uint64]:
+    """The segment of every fragment 0 to n of a block (0 is 0)."""
+    raw = output.store.read_bytes(output.path(f"lut/{key}-{digest}.npy"))
+    return np.asarray(np.load(io.BytesIO(raw), allow_pickle=False))
+
+
+def make_lut(
+    task: Task,
+    output: Output,
+    parameters: Parameters,
+    *,
+    force: bool = False,
+    renumber: bool = False,
+) -> tuple[Table, bool]:
+    """Bring the table up to date.
+
+    Args:
+        task: its post-processing says whether fragments are joined.
+        output: where the fragments are.
+        parameters: of the agglomeration.
+        force: make it again though nothing changed.
+        renumber: forget all names and ids, and number from 1 again.
+
+    Returns:
+        The table, and whether this call made it.
+
+    Raises:
+        NotReady: fragments of some blocks are missing, failed or stale; they are named.
+        Busy: another process makes it.
+    """
+    blocks = ready_fragments(task, output)
+    made_from = fingerprint(blocks, parameters, VERSION)
+    before = None if renumber else read_table(output)
+    if before is not None and before.made_from == made_from and not force:
+        return before, False
+    what = f"the look-up table of {output.folder}"
+    with Lease(output.store, output.path("lut/table.lock"), what):
+        began = time.monotonic()
+        ranges, names, following = _name(task, output, blocks, parameters, before)
+        slices = _write_slices(output, ranges, names)
+        figures = {
+            "fragments": len(names),
+            "segments": len(np.unique(names)),
+            "seconds": time.monotonic() - began,
+        }
+        table = Table(made_from, ranges, slices, following, parameters, figures)
+        output.store.write_json(output.path(FILE), asdict(table))
+        _remove_old_slices(output, table)
+    return table, True
+
+
+def _name(
+    task: Task,
+    output: Output,
+    blocks: BlockFragments,
+    parameters: Parameters,
+    before: Table | None,
+) -> tuple[dict[str, Range], NDArray[np.uint64], int]:
+    """Ids of all fragments, the name of each one's segment, and the first id never used."""
+    ranges, following = give_ranges(
+        blocks, before.ranges if before else {}, before.following if before else 1
+    )
+    clusters = solve(task, output, blocks, [parameters])[0]
+    if not task.postprocess.joins:
+        return ranges, clusters, following
+    former = _names_before(output, before, ranges)
+    names, following = give_names(clusters, _ids(ranges), former, following)
+    return ranges, names, following
+
+
+def ready_fragments(task: Task, output: Output) -> BlockFragments:
+    """Count and digest of every block's fragments.
+
+    Raises:
+        NotReady: some are not up to date.
+    """
+    states = block_states(Fragments(output, task, 0))
+    bad = {key: state for key, state in states.items() if state.state not in ("done", "skipped")}
+    if bad:
+        named = [f"{k} ({s.state}{': ' + s.reason if s.reason else ''})" for k, s in bad.items()]
+        more = f" and {len(named) - 20} more" if len(named) > 20 else ""
+        raise NotReady(
+            f"the look-up table of {output.folder} needs the fragments of all blocks; "
+            f"not up to date: {'; '.join(named[:20])}{more}. Make these first."
+        )
+    return {
+        key: (int(s.record.figures["fragments"]), s.record.content) for key, s in states.items()
+    }
+
+
+def solve(
+    task: Task, output: Output, blocks: BlockFragments, sweep: list[Parameters]
+) -> list[NDArray[np.uint64]]:
+    """The cluster of every fragment, blocks in C order, for each choice of parameters.
+
+    The graph is read once, so a sweep is cheap. Classes stay what they are.
+    """
+    if not task.postprocess.joins:
+        counts = [count for count, _ in blocks.values()]
+        classes = np.concatenate([np.arange(1, n + 1, dtype=np.uint64) for n in counts])
+        return [classes] * len(sweep)
+    sizes, edges = read_graph(output, blocks, task.neighbours)
+    choices: list[dict[str, Any]] = [{**p, "min_size": int(p["min_size"])} for p in sweep]
+    return [agglomerate(len(sizes) - 1, sizes, edges, **choice)[1:] for choice in choices]
+
+
+def _ids(ranges: dict[str, Range]) -> NDArray[np.uint64]:
+    parts = [np.arange(r.base + 1, r.base + r.count + 1, dtype=np.uint64) for r in ranges.values()]
+    return np.concatenate(parts)
+
+
+def _names_before(
+    output: Output, before: Table | None, ranges: dict[str, Range]
+) -> NDArray[np.uint64]:
+    """The segment that each fragment was in, 0 for those that are new."""
+    parts = []
+    for key, given in ranges.items():
+        if before is not None and before.ranges.get(key) == given:
+            parts.append(read_slice(output, key, before.slices[key])[1:])
+        else:
+            parts.append(np.zeros(given.count, np.uint64))
+    return np.concatenate(parts)
+
+
+def _write_slices(
+    output: Output, ranges: dict[str, Range], names: NDArray[np.uint64]
+) -> dict[str, str]:
+    slices, start = {}, 0
+    for key, given in ranges.items():
+        values = np.concatenate([np.zeros(1, np.uint64), names[start : start + given.count]])
+        start += given.count
+        slices[key] = content(values)
+        buffer = io.BytesIO()
+        np.save(buffer, values, allow_pickle=False)
+        path = output.path(f"lut/{key}-{slices[key]}.npy")
+        if not output.store.exists(path):
+            output.store.write_bytes(path, buffer.getvalue())
+    return slices
+
+
+def _remove_old_slices(output: Output, table: Table) -> None:
+    wanted = {f"{key}-{digest}" for key, digest in table.slices.items()}
+    for name in output.store.names(output.path("lut"), ".npy"):
+        if name not in wanted:
+            output.store.remove(output.path(f"lut/{name}.npy"))

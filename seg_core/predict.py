@@ -1,0 +1,208 @@
+"""4. Predict: a volume through the network, block by block, equal to the whole volume at once."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seg_core.architectures.receptive_field import find_halo
+from seg_core.blockwise import Options, Outcome, run_blocks
+from seg_core.checkpoint import load_network
+from seg_core.crops import normalized
+from seg_core.device import open_device
+from seg_core.errors import SegError
+from seg_core.fingerprint import content, fingerprint
+from seg_core.geometry import Box, Triple, triple
+from seg_core.output import Output
+from seg_core.records import Inputs
+from seg_core.run import Run
+from seg_core.stage import Stage
+from seg_core.volumes.ome_zarr import ZarrArray, chunk_stamps, create, region_stamp
+
+LARGEST = 128  # voxels along an axis that are predicted at once, unless the run says otherwise
+
+
+@dataclass(frozen=True)
+class Predict(Stage):
+    """The network's output for a volume, uint8 (255 is 1) or float32, (c, z, y, x)."""
+
+    name: ClassVar[str] = "prediction"
+    version: ClassVar[int] = 1
+
+    run: Run
+    iteration: int
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: self.__dict__[k] for k in self.__dataclass_fields__}
+
+    @cached_property
+    def _checkpoint(self) -> tuple[Any, dict[str, Any], str]:
+        return load_network(self.run, self.iteration)
+
+    @cached_property
+    def _device(self) -> Any:
+        import torch
+
+        device = open_device(self.run.frozen.compute)
+        self._checkpoint[0].to(device).to(memory_format=torch.channels_last_3d)
+        return device
+
+    @cached_property
+    def halo(self) -> Triple:
+        """Voxels of context on each side of a piece."""
+        network, provenance, _ = self._checkpoint
+        return find_halo(network, provenance["channels"], self.run.frozen.architecture.stride)
+
+    @property
+    def array(self) -> ZarrArray:
+        """What is written."""
+        config = self.run.frozen
+        scale = 1 / 255 if config.prediction.dtype == "uint8" else 1.0
+        attributes = {"channels": config.task.channels, "scale": scale}
+        count = len(config.task.channels)
+        return self.output.array("prediction", config.prediction.dtype, count, attributes)
+
+    @property
+    def piece(self) -> Triple:
+        """Voxels that are predicted at once."""
+        volume = self.output.volume.config
+        if (asked := self.run.frozen.compute.predict) is not None:
+            return triple(asked)
+        largest = [max(c, LARGEST // c * c) for c in volume.chunk]
+        return triple([min(b, n) for b, n in zip(volume.block, largest, strict=True)])
+
+    def inputs(self) -> dict[str, Inputs | str]:
+        """Checkpoint, raw data with its halo, and everything that decides how it is computed."""
+        raw, config = self.output.volume.raw, self.run.frozen
+        stamps = chunk_stamps(raw)
+        settings = fingerprint(
+            config.prediction.model_dump(), self.piece, config.compute.threads, self.version
+        )
+        grid = self.output.grid
+        return {
+            key: {
+                "block": str(grid.box(key)),
+                "checkpoint": self._checkpoint[2],
+                "raw data": region_stamp(raw, stamps, grid.box(key).grow(self.halo)),
+                "settings": settings,
+            }
+            for key in grid
+        }
+
+    def prepare(self) -> None:
+        """Check piece, channels and memory; make the array.
+
+        Raises:
+            SegError: something does not fit.
+        """
+        volume = self.output.volume
+        if any(p % c for p, c in zip(self.piece, volume.config.chunk, strict=True)):
+            raise SegError(
+                f"compute.predict {list(self.piece)} of run {self.run.name} is no multiple of the "
+                f"chunk {list(volume.config.chunk)} of volume {volume.name}"
+            )
+        if (volume.raw.channels or 1) != self._checkpoint[1]["channels"]:
+            raise SegError(
+                f"volume {volume.name} has {volume.raw.channels or 1} channel(s), run "
+                f"{self.run.name} was trained on {self._checkpoint[1]['channels']}"
+            )
+        self._check_memory()
+        create(self.array, overwrite=True)
+
+    def _check_memory(self) -> None:
+        config = self.run.frozen
+        need = estimate_memory(
+            self._checkpoint[0],
+            self._checkpoint[1]["channels"],
+            self._context(Box.of_shape(self.piece)).shape,
+            config.architecture.stride,
+        )
+        need *= config.compute.workers
+        if need > config.compute.memory:
+            raise SegError(
+                f"predicting {list(self.piece)} voxels at once with {config.compute.workers} "
+                f"worker(s) takes about {need:.1f} GB, but compute.memory of run {self.run.name} "
+                f"is {config.compute.memory:g} GB; set a smaller compute.predict or more memory"
+            )
+
+    def sub_blocks(self, box: Box) -> list[Box]:
+        """Pieces as large as is good for the network."""
+        return list(box.tiles(self.piece))
+
+    def make(self, key: str, box: Box) -> str:  # noqa: ARG002 - pieces know nothing of blocks
+        """Predict one piece."""
+        values = self.predict_box(box)
+        if self.array.dtype == "uint8":
+            values = np.rint(values * 255).astype(np.uint8)
+        self.array.write(box, values)
+        return content(values)
+
+    def predict_box(self, box: Box) -> NDArray[np.float32]:
+        """Output of the network for a box, (c, z, y, x) in 0 to 1.
+
+        The input is the box with its halo, begun at a multiple of the pooling stride from the
+        volume's first voxel, so that every voxel meets the same pooling as in any other box.
+        """
+        import torch
+
+        context = self._context(box)
+        device = self._device
+        network, provenance, _ = self._checkpoint
+        raw = normalized(self.output.volume.raw.read_mirrored(context), provenance["normalize"])
+        image = torch.from_numpy(raw if raw.ndim == 4 else raw[None])[None]
+        with torch.inference_mode():
+            logits = network(image.to(device, memory_format=torch.channels_last_3d))
+            values = self.run.frozen.task.activation(logits)[0]
+        inner = box.relative_to(context.begin).slices
+        return np.ascontiguousarray(values[(slice(None), *inner)].float().cpu().numpy())
+
+    def _context(self, box: Box) -> Box:
+        stride = self.run.frozen.architecture.stride
+        grown = box.grow(self.halo)
+        begin = [b // s * s for b, s in zip(grown.begin, stride, strict=True)]
+        end = [-(-e // s) * s for e, s in zip(grown.end, stride, strict=True)]
+        return Box(triple(begin), triple(end))
+
+    def finish(self, key: str, digests: list[str]) -> tuple[str, dict[str, float]]:  # noqa: ARG002
+        """Nothing is left to do: the pieces are the block."""
+        return fingerprint(digests), {}
+
+
+def estimate_memory(network: Any, channels: int, shape: Triple, stride: Triple) -> float:
+    """GB that one forward pass takes at most: all outputs of its layers that can be alive at once.
+
+    Measured by hooks on a small input and carried to `shape`; a quarter more for the library's
+    own buffers.
+    """
+    import torch
+
+    small = [8 * s for s in stride]
+    sizes: list[int] = []
+
+    def note(_: Any, __: Any, result: Any) -> None:
+        if isinstance(result, torch.Tensor):
+            sizes.append(result.numel() * result.element_size())
+
+    leaves = [m for m in network.modules() if not list(m.children())]
+    hooks = [leaf.register_forward_hook(note) for leaf in leaves]
+    with torch.inference_mode():
+        network(torch.zeros(1, channels, *small, device=next(network.parameters()).device))
+    for hook in hooks:
+        hook.remove()
+    # the largest ones are those at full resolution: two of a layer, one of a skip, input of a join
+    alive = sum(sorted(sizes)[-5:])
+    return float(alive * np.prod(shape) / np.prod(small) * 1.25 / 1e9)
+
+
+def predict(
+    run: Run, output: Output, iteration: int, keys: list[str] | None, options: Options
+) -> Outcome:
+    """Bring prediction blocks up to date.
+
+    Raises:
+        BlocksFailed: some could not be made.
+        SegError: none can.
+    """
+    return run_blocks(Predict(output, run, iteration), keys, options)

@@ -1,0 +1,99 @@
+"""7. Segmentation: fragments through the look-up table, block by block."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+
+from seg_core.blockwise import Options, Outcome, run_blocks
+from seg_core.fingerprint import content, fingerprint
+from seg_core.fragments import Fragments
+from seg_core.geometry import Box, triple
+from seg_core.lut import Table, read_slice, read_table
+from seg_core.output import Output
+from seg_core.records import Inputs
+from seg_core.relabel import relabel
+from seg_core.stage import Stage
+from seg_core.tasks.task import Task
+from seg_core.volumes.ome_zarr import ZarrArray, create, open_array
+
+PIECE = 256  # voxels along an axis that are read and written at once
+
+
+@dataclass(frozen=True)
+class Segmentation(Stage):
+    """Segment ids (or class numbers) of every voxel, uint64 (z, y, x)."""
+
+    name: ClassVar[str] = "segmentation"
+    version: ClassVar[int] = 1
+
+    task: Task
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: self.__dict__[k] for k in self.__dataclass_fields__}
+
+    @cached_property
+    def _table(self) -> Table | None:
+        return read_table(self.output)
+
+    @cached_property
+    def _fragments(self) -> ZarrArray:
+        return open_array(self.output.store.path(self.output.path("fragments.zarr")))
+
+    @property
+    def array(self) -> ZarrArray:
+        """What is written."""
+        return self.output.array("segmentation", "uint64")
+
+    def inputs(self) -> dict[str, Inputs | str]:
+        """The block's fragments, and its slice of the table."""
+        records = Fragments(self.output, self.task, 0).records.read_all()
+        table = self._table
+        found: dict[str, Inputs | str] = {}
+        for key in self.output.grid:
+            if table is None or key not in table.slices:
+                found[key] = "there is no look-up table yet"
+            elif key not in records or records[key].content != table.ranges[key].content:
+                found[key] = "its fragments are not those of the look-up table: make that again"
+            else:
+                found[key] = {
+                    "block": str(self.output.grid.box(key)),
+                    "fragments": records[key].content,
+                    "look-up table": table.slices[key],
+                }
+        return found
+
+    def prepare(self) -> None:
+        """Make the array."""
+        create(self.array, labels=True, overwrite=True)
+
+    def sub_blocks(self, box: Box) -> list[Box]:
+        """Large pieces: nothing but reading and writing is to be done."""
+        chunk = self.output.volume.config.chunk
+        return list(box.tiles(triple([max(c, PIECE // c * c) for c in chunk])))
+
+    def make(self, key: str, box: Box) -> str:
+        """Relabel one piece."""
+        assert self._table is not None
+        table = read_slice(self.output, key, self._table.slices[key])
+        labels = relabel(self._fragments.read(box), table)
+        self.array.write(box, labels)
+        return content(labels)
+
+    def finish(self, key: str, digests: list[str]) -> tuple[str, dict[str, float]]:
+        """Count the segments of the block."""
+        assert self._table is not None
+        segments = np.unique(read_slice(self.output, key, self._table.slices[key]))
+        return fingerprint(digests), {"segments": int(np.count_nonzero(segments))}
+
+
+def make_segmentation(
+    task: Task, output: Output, keys: list[str] | None, options: Options
+) -> Outcome:
+    """Bring segmentation blocks up to date with the table.
+
+    Raises:
+        BlocksFailed: some could not be made.
+    """
+    return run_blocks(Segmentation(output, task), keys, options)

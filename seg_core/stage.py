@@ -1,0 +1,70 @@
+"""What a step by block is: the engine and the steps know each other by this only."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from seg_core.geometry import Box
+from seg_core.output import Output
+from seg_core.records import BlockState, Inputs, Records, judge
+
+
+@dataclass(frozen=True)
+class Stage(ABC):
+    """One step by block; it travels to worker processes, so its fields can be pickled."""
+
+    name: ClassVar[str]
+    version: ClassVar[int]
+    """Raised when the code makes something else from the same inputs."""
+
+    output: Output
+
+    @abstractmethod
+    def inputs(self) -> dict[str, Inputs | str]:
+        """What every block is made from, by key: digests by name; or what it waits for."""
+
+    @abstractmethod
+    def sub_blocks(self, box: Box) -> list[Box]:
+        """The pieces of a block, aligned to chunks, in a fixed order."""
+
+    @abstractmethod
+    def make(self, key: str, box: Box) -> str:
+        """Make and write one piece; returns a digest of what was written."""
+
+    @abstractmethod
+    def finish(self, key: str, digests: list[str]) -> tuple[str, dict[str, float]]:
+        """Complete a block whose pieces are all written: digest of the content, and figures."""
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """Make arrays and check resources before the first block, once, in the main process.
+
+        Raises:
+            SegError: the stage cannot run here.
+        """
+
+    @property
+    def records(self) -> Records:
+        """The blocks' records."""
+        return Records(self.output.store, self.output.path(f"blocks/{self.name}"))
+
+
+@dataclass(frozen=True)
+class Work:
+    """A block to make."""
+
+    key: str
+    inputs: Inputs
+
+
+def block_states(stage: Stage, keys: Sequence[str] | None = None) -> dict[str, BlockState]:
+    """What every block (or those asked for) is now, and why."""
+    records, inputs = stage.records.read_all(), stage.inputs()
+    states = {}
+    for key in keys or stage.output.grid:
+        made_from = inputs[key]
+        waits = made_from if isinstance(made_from, str) else ""
+        ready = None if isinstance(made_from, str) else made_from
+        states[key] = judge(records.get(key), ready, waits)
+    return states
