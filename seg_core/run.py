@@ -131,7 +131,7 @@ class Run:
         content = now.model_dump(mode="json", by_alias=True)
         if before is None:
             self.store.write_json(f"{self.folder}/run.json", content)
-        elif changes := _differences(_lasting(before), _lasting(content)):
+        elif changes := _differences(_lasting(_completed(before)), _lasting(content)):
             raise SegError(
                 f"run {self.name} is frozen since its first use, but its file was edited: "
                 f"{'; '.join(changes)}; undo that, or make it a new run of another name"
@@ -145,6 +145,11 @@ def resolve(config: RunConfig) -> RunConfig:
     return config.model_copy(
         update={"compute": config.compute.model_copy(update={"threads": threads})}
     )
+
+
+def _completed(before: dict[str, Any]) -> dict[str, Any]:
+    """A stored config with the defaults of settings that came with a newer version."""
+    return RunConfig.model_validate(before).model_dump(mode="json", by_alias=True)
 
 
 def _lasting(content: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,205 @@
+"""3. Validate: score checkpoints over the sweep of post-processing, and choose the best.
+
+Every checkpoint goes the way that predictions of whole volumes go, block by block: parameters
+chosen on a small crop mislead, since merges grow with the volume.
+"""
+
+import io
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from seg_core.blockwise import Options
+from seg_core.checkpoint import iterations, load_network
+from seg_core.datasplit import Source, open_source
+from seg_core.errors import NotReady, SegError
+from seg_core.evaluate import higher_is_better
+from seg_core.fingerprint import fingerprint
+from seg_core.fragments import Fragments, make_fragments
+from seg_core.lut import VERSION, ready_fragments, solve
+from seg_core.output import Output
+from seg_core.postprocess.postprocess import Parameters
+from seg_core.predict import Predict, predict
+from seg_core.relabel import relabel
+from seg_core.run import Run
+from seg_core.volume_graph import BlockFragments
+from seg_core.volumes.ome_zarr import chunk_stamps, open_array, region_stamp
+
+
+@dataclass(frozen=True)
+class Best:
+    """What `best.json` says: nothing downstream takes another checkpoint or other parameters.
+
+    Attributes:
+        iteration: the chosen checkpoint.
+        parameters: the chosen parameters of the agglomeration.
+        criterion: by what they were chosen.
+        score: its value, the mean over the validation sources.
+        scores: all other scores of the same choice, means too.
+    """
+
+    iteration: int
+    parameters: Parameters
+    criterion: str
+    score: float
+    scores: dict[str, float]
+
+
+def validate(run: Run) -> tuple[Best, int]:
+    """Score the last checkpoints of a run, and choose; what was scored before is not again.
+
+    Returns:
+        The best, and how many pairs of checkpoint and source were scored by this call.
+
+    Raises:
+        NotReady: the run is not trained to its end.
+        BlocksFailed: a block of a validation volume could not be made.
+        SegError: the criterion is unknown, or a source lies outside its volume's ROI.
+    """
+    config = run.frozen
+    higher_is_better(config.criterion)
+    found = iterations(run)
+    if config.trainer.iterations not in found:
+        raise NotReady(
+            f"run {run.name} is not trained to iteration {config.trainer.iterations} yet; "
+            f"go on with: seg train {run.name}"
+        )
+    sources = [open_source(run, c) for c in config.datasplit.validate_]
+    for source in sources:
+        if not source.volume.roi.contains(source.roi):
+            raise SegError(f"{source.name} lies outside the volume's ROI, {source.volume.roi}")
+    before, rows, made = _read(run), [], 0
+    todo = [(i, s) for i in found[-config.validation.last :] for s in sources]
+    for iteration, source in tqdm(todo, desc=f"validate {run.name}", unit="source"):
+        made_from = _made_from(run, iteration, source)
+        known = before[before.made_from == made_from]
+        if known.empty:
+            known = _score(run, iteration, source).assign(made_from=made_from)
+            made += 1
+        rows.append(known)
+    scores = pd.concat(rows, ignore_index=True)
+    best = choose(scores, config.criterion)
+    if made:
+        buffer = io.BytesIO()
+        scores.to_parquet(buffer)
+        run.store.write_bytes(f"{run.folder}/scores.parquet", buffer.getvalue())
+        run.store.write_json(f"{run.folder}/best.json", best.__dict__)
+        run.store.remove(f"{run.folder}/validation")
+    return best, made
+
+
+def read_scores(run: Run) -> pd.DataFrame:
+    """One row per iteration, dataset, parameters and criterion, with its score."""
+    raw = run.store.read_bytes(f"{run.folder}/scores.parquet")
+    return pd.read_parquet(io.BytesIO(raw))
+
+
+def read_best(run: Run) -> Best:
+    """The choice.
+
+    Raises:
+        NotReady: the run was not validated.
+    """
+    found = run.store.read_json(f"{run.folder}/best.json")
+    if found is None:
+        raise NotReady(f"run {run.name} has no best checkpoint yet: seg validate {run.name}")
+    return Best(**found)
+
+
+def choose(scores: pd.DataFrame, criterion: str) -> Best:
+    """The iteration and parameters with the best mean of the criterion over all datasets.
+
+    Raises:
+        SegError: no choice has a finite score.
+    """
+    means = scores.pivot_table("score", ["iteration", "parameters"], "criterion", "mean")
+    if criterion not in means or means[criterion].dropna().empty:
+        raise SegError(f"no checkpoint has a finite {criterion}; the network has learnt nothing")
+    column = means[criterion] if higher_is_better(criterion) else -means[criterion]
+    iteration, parameters = column.idxmax()
+    others = {str(name): float(score) for name, score in means.loc[(iteration, parameters)].items()}
+    return Best(
+        int(iteration),
+        json.loads(parameters),
+        criterion,
+        others[criterion],
+        dict(sorted(others.items())),
+    )
+
+
+def _read(run: Run) -> pd.DataFrame:
+    if run.store.exists(f"{run.folder}/scores.parquet"):
+        return read_scores(run)
+    return pd.DataFrame(columns=["made_from"])
+
+
+def _output(run: Run, iteration: int, source: Source) -> Output:
+    name = source.volume.name
+    return Output(run.store, f"{run.folder}/validation/{iteration}/{name}", source.volume)
+
+
+def _made_from(run: Run, iteration: int, source: Source) -> str:
+    config, raw, labels = run.frozen, source.volume.raw, source.labels
+    return fingerprint(
+        load_network(run, iteration)[2],
+        config.task.model_dump(mode="json"),
+        config.prediction.model_dump(),
+        source.name,
+        str(source.volume.grid),
+        region_stamp(raw, chunk_stamps(raw), source.volume.roi),
+        region_stamp(labels, chunk_stamps(labels), source.roi),
+        [Predict.version, Fragments.version, VERSION],
+    )
+
+
+def _score(run: Run, iteration: int, source: Source) -> pd.DataFrame:
+    config, output = run.frozen, _output(run, iteration, source)
+    options = Options(workers=config.compute.workers)
+    predict(run, output, iteration, None, options)
+    make_fragments(config.task, output, config.compute.memory, None, options)
+    blocks = ready_fragments(config.task, output)
+    sweep = config.task.postprocess.choices()
+    fragments = _read_fragments(output, blocks, source) if config.task.postprocess.joins else None
+    labels = source.labels.read(source.roi)
+    rows: list[dict[str, Any]] = []
+    solved = solve(config.task, output, blocks, sweep)
+    for parameters, clusters in tqdm(
+        list(zip(sweep, solved, strict=True)), desc="parameters", leave=False
+    ):
+        if fragments is None:
+            array = open_array(output.store.path(output.path("fragments.zarr")))
+            segmentation = array.read(source.roi).astype(np.uint64)
+        else:
+            segmentation = relabel(fragments, np.concatenate([np.zeros(1, np.uint64), clusters]))
+        scores = config.task.scores(segmentation, labels, source.volume.voxel_size)
+        chosen = json.dumps(parameters, sort_keys=True)
+        rows += [
+            {
+                "iteration": iteration,
+                "dataset": source.name,
+                "parameters": chosen,
+                "criterion": criterion,
+                "score": score,
+            }
+            for criterion, score in scores.items()
+        ]
+    return pd.DataFrame(rows)
+
+
+def _read_fragments(output: Output, blocks: BlockFragments, source: Source) -> NDArray[np.uint64]:
+    """Fragments of the source's ROI, numbered over all blocks."""
+    array = open_array(output.store.path(output.path("fragments.zarr")))
+    whole, start = np.zeros(source.roi.shape, np.uint64), 0
+    for key, (count, _) in blocks.items():
+        part = output.grid.box(key).clip(source.roi)
+        if part.voxels:
+            labels = array.read(part).astype(np.uint64)
+            labels[labels > 0] += np.uint64(start)
+            whole[part.relative_to(source.roi.begin).slices] = labels
+        start += count
+    return whole
