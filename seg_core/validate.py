@@ -121,15 +121,10 @@ def choose(scores: pd.DataFrame, criterion: str) -> Best:
     if criterion not in means or means[criterion].dropna().empty:
         raise SegError(f"no checkpoint has a finite {criterion}; the network has learnt nothing")
     column = means[criterion] if higher_is_better(criterion) else -means[criterion]
-    iteration, parameters = column.idxmax()
-    others = {str(name): float(score) for name, score in means.loc[(iteration, parameters)].items()}
-    return Best(
-        int(iteration),
-        json.loads(parameters),
-        criterion,
-        others[criterion],
-        dict(sorted(others.items())),
-    )
+    row = int(np.nanargmax(column.to_numpy()))
+    iteration, parameters = means.index[row]
+    others = {str(name): float(means[name].iloc[row]) for name in sorted(means)}
+    return Best(int(iteration), json.loads(parameters), criterion, others[criterion], others)
 
 
 def _read(run: Run) -> pd.DataFrame:

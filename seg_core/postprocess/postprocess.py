@@ -22,7 +22,7 @@ Positive = Annotated[float, Field(ge=0)]
 class Agglomeration(Strict):
     """How fragments become segments. A list of values is swept by validation, the best is kept."""
 
-    threshold: Fraction | list[Fraction] = [0.2, 0.3, 0.4, 0.5, 0.6, 0.7]
+    threshold: Fraction | list[Fraction] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
     """Mean affinity above which two segments are merged."""
     size_penalty: Positive | list[Positive] = [0.0, 0.1]
     """Taken off the mean affinity for every tenfold of the smaller segment above 1,000 voxels:

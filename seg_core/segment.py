@@ -1,0 +1,110 @@
+"""A run on a volume, step by step: prediction, fragments, look-up table, segmentation."""
+
+from dataclasses import dataclass
+
+from seg_core.blockwise import Options, Outcome
+from seg_core.fragments import Fragments, make_fragments
+from seg_core.lut import Table, make_lut
+from seg_core.output import Output
+from seg_core.postprocess.postprocess import Parameters
+from seg_core.predict import Predict, predict
+from seg_core.records import BlockState
+from seg_core.run import Run
+from seg_core.segmentation import Segmentation, make_segmentation
+from seg_core.stage import Stage, block_states
+from seg_core.validate import read_best
+from seg_core.volumes.declared import Volume
+
+
+def output_of(run: Run, volume: Volume) -> Output:
+    """Where a run's results on a volume lie."""
+    return Output(run.store, f"{run.folder}/{volume.name}", volume)
+
+
+def predict_volume(run: Run, volume: Volume, keys: list[str] | None, options: Options) -> Outcome:
+    """Prediction blocks by the run's best checkpoint.
+
+    Raises:
+        NotReady: the run was not validated.
+        BlocksFailed: some blocks could not be made.
+    """
+    return predict(run, output_of(run, volume), read_best(run).iteration, keys, options)
+
+
+def fragment_volume(run: Run, volume: Volume, keys: list[str] | None, options: Options) -> Outcome:
+    """Fragments of blocks, from their predictions.
+
+    Raises:
+        BlocksFailed: some blocks could not be made.
+    """
+    config = run.frozen
+    return make_fragments(config.task, output_of(run, volume), config.compute.memory, keys, options)
+
+
+def lut_of_volume(
+    run: Run,
+    volume: Volume,
+    parameters: Parameters | None = None,
+    *,
+    force: bool = False,
+    renumber: bool = False,
+) -> tuple[Table, bool]:
+    """The look-up table, by the best parameters unless others are given.
+
+    Returns:
+        The table, and whether this call made it.
+
+    Raises:
+        NotReady: fragments of some blocks are not up to date; they are named.
+    """
+    chosen = read_best(run).parameters | (parameters or {})
+    output = output_of(run, volume)
+    return make_lut(run.frozen.task, output, chosen, force=force, renumber=renumber)
+
+
+def segment_blocks(run: Run, volume: Volume, keys: list[str] | None, options: Options) -> Outcome:
+    """Segmentation blocks, from fragments and table.
+
+    Raises:
+        BlocksFailed: some blocks could not be made.
+    """
+    return make_segmentation(run.frozen.task, output_of(run, volume), keys, options)
+
+
+@dataclass(frozen=True)
+class Segmented:
+    """What `segment_volume` did: each step's outcome."""
+
+    fragments: Outcome
+    table: Table
+    table_made: bool
+    segmentation: Outcome
+
+
+def segment_volume(
+    run: Run,
+    volume: Volume,
+    options: Options,
+    parameters: Parameters | None = None,
+    *,
+    renumber: bool = False,
+) -> Segmented:
+    """Fragments, table and segmentation of all blocks, whatever of it is not up to date.
+
+    Raises:
+        BlocksFailed: some blocks could not be made.
+    """
+    fragments = fragment_volume(run, volume, None, options)
+    table, made = lut_of_volume(run, volume, parameters, force=options.force, renumber=renumber)
+    return Segmented(fragments, table, made, segment_blocks(run, volume, None, options))
+
+
+def states_of(run: Run, volume: Volume) -> dict[str, dict[str, BlockState]]:
+    """What every block of every step is now, by step and block key."""
+    output, task = output_of(run, volume), run.frozen.task
+    stages: list[Stage] = [
+        Predict(output, run, read_best(run).iteration),
+        Fragments(output, task, run.frozen.compute.memory),
+        Segmentation(output, task),
+    ]
+    return {stage.name: block_states(stage) for stage in stages}
