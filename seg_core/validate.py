@@ -123,7 +123,7 @@ def choose(scores: pd.DataFrame, criterion: str) -> Best:
     column = means[criterion] if higher_is_better(criterion) else -means[criterion]
     row = int(np.nanargmax(column.to_numpy()))
     iteration, parameters = means.index[row]
-    others = {str(name): float(means[name].iloc[row]) for name in sorted(means)}
+    others = {str(name): float(means[name].iloc[row]) for name in means}
     return Best(int(iteration), json.loads(parameters), criterion, others[criterion], others)
 
 
