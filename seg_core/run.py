@@ -120,23 +120,27 @@ class Run:
 
     @cached_property
     def frozen(self) -> RunConfig:
-        """The config with every default, written at first use; what may change without effect on
-        the result (workers, memory) is as the file now says.
+        """The config with every default, as it was when the run was first used; what may change
+        without effect on the result (workers, memory) is as the file now says.
 
         Raises:
             SegError: the file was edited since, in what the result depends on.
         """
-        now = resolve(self.config)
-        before = self.store.read_json(f"{self.folder}/run.json")
-        content = now.model_dump(mode="json", by_alias=True)
+        path, now = f"{self.folder}/run.json", resolve(self.config)
+        before = self.store.read_json(path)
         if before is None:
-            self.store.write_json(f"{self.folder}/run.json", content)
-        elif changes := _differences(_lasting(_completed(before)), _lasting(content)):
+            content = {"config": _dump(now), "given": _dump(self.config, exclude_unset=True)}
+            self.store.write_json(path, content)
+            return now
+        if changes := _changes(before, self.config):
             raise SegError(
                 f"run {self.name} is frozen since its first use, but its file was edited: "
                 f"{'; '.join(changes)}; undo that, or make it a new run of another name"
             )
-        return now
+        # defaults may have changed since, with the version of the code; those of then hold
+        stored = RunConfig.model_validate(before["config"])
+        free = {"workers": now.compute.workers, "memory": now.compute.memory}
+        return stored.model_copy(update={"compute": stored.compute.model_copy(update=free)})
 
 
 def resolve(config: RunConfig) -> RunConfig:
@@ -147,21 +151,29 @@ def resolve(config: RunConfig) -> RunConfig:
     )
 
 
-def _completed(before: dict[str, Any]) -> dict[str, Any]:
-    """A stored config with the defaults of settings that came with a newer version."""
-    return RunConfig.model_validate(before).model_dump(mode="json", by_alias=True)
+def _dump(config: RunConfig, exclude_unset: bool = False) -> dict[str, Any]:
+    return config.model_dump(mode="json", by_alias=True, exclude_unset=exclude_unset)
 
 
-def _lasting(content: dict[str, Any]) -> dict[str, Any]:
-    compute = {k: v for k, v in content["compute"].items() if k not in ("workers", "memory")}
-    return {**content, "compute": compute}
+def _changes(before: dict[str, Any], config: RunConfig) -> list[str]:
+    """What the file says otherwise than when the run was frozen."""
+    was, now = _leaves(before["given"]), _leaves(_dump(config, exclude_unset=True))
+    stored, default = _leaves(before["config"]), _leaves(_dump(config))
+    changes = []
+    for path in {**was, **now}:
+        old, new = was.get(path, stored.get(path)), now.get(path, default.get(path))
+        if old != new and path not in ("compute.workers", "compute.memory"):
+            changes.append(f"{path} was {old!r} and is {new!r}")
+    return changes
 
 
-def _differences(before: Any, now: Any, at: str = "") -> list[str]:
-    if isinstance(before, dict) and isinstance(now, dict):
-        keys = [*before, *(k for k in now if k not in before)]
-        return [d for k in keys for d in _differences(before.get(k), now.get(k), f"{at}.{k}")]
-    return [] if before == now else [f"{at.lstrip('.')} was {before!r} and is {now!r}"]
+def _leaves(content: Any, at: str = "") -> dict[str, Any]:
+    if not isinstance(content, dict):
+        return {at: content}
+    found: dict[str, Any] = {}
+    for key, value in content.items():
+        found |= _leaves(value, f"{at}.{key}" if at else key)
+    return found
 
 
 def load_run(store: Store, name: str) -> Run:
