@@ -19,6 +19,7 @@ from seg_core.lease import Lease
 from seg_core.names import Range, give_names, give_ranges
 from seg_core.output import Output
 from seg_core.postprocess.postprocess import Parameters
+from seg_core.region_graph import Edges
 from seg_core.stage import block_states
 from seg_core.tasks.task import Task
 from seg_core.volume_graph import BlockFragments, read_graph
@@ -99,7 +100,7 @@ def make_lut(
         slices = _write_slices(output, ranges, names)
         figures = {
             "fragments": len(names),
-            "segments": len(np.unique(names)),
+            "segments": int(np.count_nonzero(np.unique(names))),
             "seconds": time.monotonic() - began,
         }
         table = Table(made_from, ranges, slices, following, parameters, figures)
@@ -159,8 +160,17 @@ def solve(
         classes = np.concatenate([np.arange(1, n + 1, dtype=np.uint64) for n in counts])
         return [classes] * len(sweep)
     sizes, edges = read_graph(output, blocks, task.neighbours)
-    choices: list[dict[str, Any]] = [{**p, "min_size": int(p["min_size"])} for p in sweep]
-    return [agglomerate(len(sizes) - 1, sizes, edges, **choice)[1:] for choice in choices]
+    return [join(sizes, edges, parameters) for parameters in sweep]
+
+
+def join(sizes: NDArray[np.int64], edges: Edges, parameters: Parameters) -> NDArray[np.uint64]:
+    """The cluster of every fragment 1 to n of a region graph, (n,); 0 for those dropped."""
+    chosen: dict[str, Any] = {**parameters, "min_size": int(parameters["min_size"])}
+    drop_size = chosen.pop("drop_size", 0)
+    clusters = agglomerate(len(sizes) - 1, sizes, edges, **chosen)
+    voxels = np.bincount(clusters.astype(np.int64), weights=sizes, minlength=len(sizes))
+    clusters[voxels[clusters.astype(np.int64)] < drop_size] = 0
+    return clusters[1:]
 
 
 def _ids(ranges: dict[str, Range]) -> NDArray[np.uint64]:

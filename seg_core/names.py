@@ -57,7 +57,7 @@ def give_names(
     """Name the segment of every fragment.
 
     Args:
-        clusters: (n,), any number for each fragment's segment.
+        clusters: (n,), any number for each fragment's segment; 0 for those in none.
         ids: (n,), the fragments' ids.
         before: (n,), name of each fragment's segment in the table before, 0 for a new fragment.
         following: the first id never used.
@@ -65,6 +65,18 @@ def give_names(
     Returns:
         (n,) names, and the first id never used now.
     """
+    kept = clusters > 0
+    names = np.zeros(len(clusters), np.uint64)
+    names[kept], following = _name(clusters[kept], ids[kept], before[kept], following)
+    return names, following
+
+
+def _name(
+    clusters: NDArray[np.uint64],
+    ids: NDArray[np.uint64],
+    before: NDArray[np.uint64],
+    following: int,
+) -> tuple[NDArray[np.uint64], int]:
     order, number = np.unique(clusters, return_inverse=True)
     names = np.zeros(len(order), np.uint64)
     if not before.any():

@@ -20,7 +20,7 @@ class UNet(Architecture):
     """
 
     kind: Literal["unet"] = "unet"
-    features: Annotated[list[int], Field(min_length=2)] = [16, 32, 64]
+    features: Annotated[list[int], Field(min_length=3)] = [16, 32, 64]
     """Channels of every level, full resolution first."""
     kernels: list[Shape] | None = None
     """Convolution kernel of every level, 3 x 3 x 3 unless given."""

@@ -31,6 +31,8 @@ class Agglomeration(Strict):
     """Weight of long-range affinities below 0.5 in the mean."""
     min_size: Positive | list[Positive] = 0.0
     """Segments of fewer voxels join their closest neighbour."""
+    drop_size: Positive | list[Positive] = 0.0
+    """Segments of fewer voxels become background."""
 
     def choices(self) -> list[Parameters]:
         """Every combination of the values given."""

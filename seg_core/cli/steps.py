@@ -1,0 +1,150 @@
+"""A run on a volume: predict, segment, the states of blocks."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import click
+
+from seg_core.cli.options import FORCE, JSON, STORE, WORKERS, show
+from seg_core.errors import SegError
+from seg_core.store import Store
+
+
+def _of_volume(command: Callable[..., None]) -> Callable[..., None]:
+    """Arguments and options of the steps on a volume; opens run and volume."""
+
+    @click.argument("run")
+    @click.argument("volume")
+    @WORKERS
+    @FORCE
+    @STORE
+    @JSON
+    @wraps(command)
+    def opened(
+        run: str, volume: str, workers: int | None, force: bool, store: str | None, **rest: Any
+    ) -> None:
+        from seg_core.blockwise import Options
+        from seg_core.run import load_run
+        from seg_core.volumes.declared import load_volume
+
+        found = load_run(Store(store), run)
+        options = Options(workers or found.config.compute.workers, force)
+        command(found, load_volume(found.store, volume), options, **rest)
+
+    return opened
+
+
+@click.command()
+@click.option("--blocks", metavar="KEY,...", help="Only these.")
+@click.option("--shard", metavar="I/N", help="Every N-th block from the I-th on, for job arrays.")
+@_of_volume
+def predict(
+    run: Any, volume: Any, options: Any, blocks: str | None, shard: str | None, as_json: bool
+) -> None:
+    """Predict the blocks of VOLUME with RUN's best checkpoint."""
+    from seg_core.segment import predict_volume
+
+    outcome = predict_volume(run, volume, _chosen(volume, blocks, shard), options)
+    result = {"made": outcome.made, "passed": outcome.passed}
+    show(result, as_json, lambda: [f"prediction: {_count(outcome)}"])
+
+
+@click.command()
+@click.option(
+    "--set",
+    "settings",
+    metavar="NAME=VALUE",
+    multiple=True,
+    help="Another parameter than the best, as in threshold=0.3 or min_size=500.",
+)
+@click.option("--renumber", is_flag=True, help="Forget all ids, and number from 1 again.")
+@_of_volume
+def segment(
+    run: Any, volume: Any, options: Any, settings: tuple[str, ...], renumber: bool, as_json: bool
+) -> None:
+    """Make fragments, look-up table and segmentation of VOLUME from its prediction."""
+    from seg_core.segment import segment_volume
+
+    parameters = _parameters(settings)
+    done = segment_volume(run, volume, options, parameters, renumber=renumber)
+    result = {
+        "fragments": {"made": done.fragments.made, "passed": done.fragments.passed},
+        "lut": {"made": done.table_made, **done.table.figures, **done.table.parameters},
+        "segmentation": {"made": done.segmentation.made, "passed": done.segmentation.passed},
+    }
+    figures = done.table.figures
+    show(
+        result,
+        as_json,
+        lambda: [
+            f"fragments: {_count(done.fragments)}",
+            f"look-up table: {'made' if done.table_made else 'passed over'}, "
+            f"{figures['fragments']:.0f} fragments in {figures['segments']:.0f} segments",
+            f"segmentation: {_count(done.segmentation)}",
+        ],
+    )
+
+
+def _chosen(volume: Any, blocks: str | None, shard: str | None) -> list[str] | None:
+    if blocks:
+        return blocks.split(",")
+    if not shard:
+        return None
+    first, _, count = shard.partition("/")
+    if not (first.isdigit() and count.isdigit() and int(first) < int(count)):
+        raise SegError(f"--shard {shard!r}: expected I/N with I from 0 to N-1")
+    return list(volume.grid)[int(first) :: int(count)]
+
+
+def _parameters(settings: tuple[str, ...]) -> dict[str, float]:
+    known, chosen = ("threshold", "size_penalty", "repulsion", "min_size", "drop_size"), {}
+    for setting in settings:
+        name, _, value = setting.partition("=")
+        try:
+            chosen[name] = float(value)
+        except ValueError:
+            raise SegError(f"--set {setting!r}: expected NAME=NUMBER") from None
+        if name not in known or chosen[name] < 0:
+            raise SegError(f"--set {setting!r}: known are {', '.join(known)}, from 0 up")
+    return chosen
+
+
+def _count(outcome: Any) -> str:
+    return f"{len(outcome.made)} blocks made, {len(outcome.passed)} passed over"
+
+
+@click.command()
+@click.argument("run")
+@click.argument("volume")
+@STORE
+@JSON
+def blocks(run: str, volume: str, store: str | None, as_json: bool) -> None:
+    """Every block's state in every step, and why."""
+    from seg_core.run import load_run
+    from seg_core.segment import states_of
+    from seg_core.volumes.declared import load_volume
+
+    found = load_run(Store(store), run)
+    states = states_of(found, load_volume(found.store, volume))
+    result = {
+        stage: {
+            key: {
+                "state": s.state,
+                "reason": s.reason,
+                "tries": s.record.tries,
+                "figures": s.record.figures,
+            }
+            for key, s in of.items()
+        }
+        for stage, of in states.items()
+    }
+    show(
+        result,
+        as_json,
+        lambda: [
+            f"{stage:13} {key}  {s.state:8} {s.reason}".rstrip()
+            for stage, of in states.items()
+            for key, s in of.items()
+        ],
+    )
