@@ -34,9 +34,6 @@ class Predict(Stage):
     run: Run
     iteration: int
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {k: self.__dict__[k] for k in self.__dataclass_fields__}
-
     @cached_property
     def _checkpoint(self) -> tuple[Any, dict[str, Any], str]:
         return load_network(self.run, self.iteration)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -29,9 +29,6 @@ class Segmentation(Stage):
     version: ClassVar[int] = 1
 
     task: Task
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {k: self.__dict__[k] for k in self.__dataclass_fields__}
 
     @cached_property
     def _table(self) -> Table | None:

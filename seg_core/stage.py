@@ -2,8 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
 
 from seg_core.geometry import Box
 from seg_core.output import Output
@@ -19,6 +19,10 @@ class Stage(ABC):
     """Raised when the code makes something else from the same inputs."""
 
     output: Output
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields alone: what was opened or looked up here is not sent."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @abstractmethod
     def inputs(self) -> dict[str, Inputs | str]:

@@ -24,7 +24,6 @@ from seg_core.geometry import Box, Triple, triple
 from seg_core.output import Output
 from seg_core.predict import Predict, predict
 from seg_core.run import Run, add_run
-from seg_core.stage import block_states
 from seg_core.store import Store
 
 MEAN, STD = 110.0, 55.0
@@ -33,7 +32,11 @@ OFFSETS = [[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 5]]
 FAR = 32
 
 ARCHITECTURES: dict[str, dict[str, Any]] = {
-    "isotropic": {"kind": "unet", "features": [4, 8, 8]},
+    "isotropic": {
+        "kind": "unet",
+        "features": [4, 8, 8],
+        "kernels": [[3, 3, 3], [3, 3, 3], [1, 1, 1]],
+    },
     "anisotropic": {
         "kind": "unet",
         "features": [4, 8, 8],
@@ -50,9 +53,7 @@ class InstanceUNet(UNet):
 
     def build(self, in_channels: int, out_channels: int) -> torch.nn.Module:
         three, two = (3, 3, 3), (2, 2, 2)
-        return DynUNet(
-            3, in_channels, out_channels, [three] * 3, [(1, 1, 1), two, two], [two] * 2
-        )
+        return DynUNet(3, in_channels, out_channels, [three] * 3, [(1, 1, 1), two, two], [two] * 2)
 
 
 @cache
@@ -108,8 +109,10 @@ def run_on(
 
 def predicted(output: Output, run: Run, options: Options | None = None) -> NDArray[Any]:
     predict(run, output, 7, None, options or Options())
-    states = block_states(Predict(output, run, 7))
-    assert {state.state for state in states.values()} == {"done"}
+    records = Predict(output, run, 7).records.read_all()
+    assert {key: record.state for key, record in records.items()} == dict.fromkeys(
+        output.grid, "done"
+    )
     return read(output, "prediction")
 
 
@@ -126,20 +129,21 @@ def assert_equals_whole(got: NDArray[Any], expected: NDArray[np.float32]) -> Non
 def cuts(draw: st.DrawFn) -> tuple[Triple, Box, Triple, Triple, Triple | None]:
     """Shape of a volume; its ROI, block, chunk, and what is predicted at once."""
     axes = []
-    for most in draw(st.sampled_from([(11, 31, 26), (20, 17, 29)])):
+    shape = draw(st.sampled_from([(11, 31, 26), (20, 17, 29)]))
+    for most, pieces in zip(shape, draw(st.permutations([1, 2, 3])), strict=True):
         chunk = draw(st.integers(3, 9))
         block = chunk * draw(st.integers(1, 3))
         at_once = chunk * draw(st.integers(1, 4))
-        length = draw(st.integers(1, min(most, 3 * min(block, at_once))))
+        length = draw(st.integers(1, min(most, pieces * min(block, at_once))))
         begin = draw(st.sampled_from([0, most - length]) | st.integers(0, most - length))
-        axes.append((most, begin, begin + length, block, chunk, at_once))
-    shape, begin, end, block, chunk, at_once = (triple(numbers) for numbers in zip(*axes))
+        axes.append((begin, begin + length, block, chunk, at_once))
+    begin, end, block, chunk, at_once = (triple(numbers) for numbers in zip(*axes, strict=True))
     return shape, Box(begin, end), block, chunk, draw(st.sampled_from([None, at_once]))
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @given(cut=cuts(), dtype=st.sampled_from(["float32", "float32", "uint8"]))
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=15, deadline=None, derandomize=True)
 def test_blockwise_equals_whole_volume(
     architecture: str, cut: tuple[Triple, Box, Triple, Triple, Triple | None], dtype: str
 ) -> None:
@@ -172,7 +176,7 @@ def test_a_volume_thinner_than_the_chunk_equals_its_whole(tmp_path: Path) -> Non
     assert_equals_whole(got, whole_volume("isotropic", shape))
 
 
-@pytest.mark.parametrize("blocks", [1, 2, 3])
+@pytest.mark.parametrize("blocks", [1, 2])
 def test_two_workers_give_the_same_bytes_as_one(blocks: int, tmp_path: Path) -> None:
     files = []
     for workers in (1, 2):
@@ -198,7 +202,7 @@ def test_instance_normalisation_is_refused(tmp_path: Path) -> None:
     torch.manual_seed(0)
     built = InstanceUNet().build(1, len(OFFSETS))
     with pytest.raises(SegError) as refused:
-        find_halo(built, 1, (2, 2, 2))
+        find_halo(built, 1, InstanceUNet().stride)
     assert str(refused.value) == sentence
     output = output_for(tmp_path, (8, 8, 8), block=(8, 8, 8), chunk=(8, 8, 8))
     config = {
