@@ -1,0 +1,33 @@
+"""`python -m seg_assets`: what one starts by hand on the Dagster side."""
+
+import sys
+
+import click
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def commands() -> None:
+    """The Dagster side: the same steps as `seg`, recorded as assets."""
+
+
+@commands.command()
+@click.argument("run")
+@click.argument("volumes", nargs=-1, metavar="[VOLUME]...")
+def materialize(run: str, volumes: tuple[str, ...]) -> None:
+    """Materialize every asset of RUN, on the volumes named or else on all that are declared.
+
+    What is done already is passed over. Dagster's records go to DAGSTER_HOME, .local/dagster
+    unless it is set; look at them with: dagster dev
+    """
+    from seg_assets.home import make_home
+    from seg_assets.materialize import materialize_all
+    from seg_core.errors import SegError
+
+    try:
+        materialize_all(run, volumes, make_home())
+    except SegError as error:
+        raise click.ClickException(str(error)) from None
+
+
+if __name__ == "__main__":
+    sys.exit(commands(prog_name="python -m seg_assets"))

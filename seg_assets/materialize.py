@@ -1,0 +1,77 @@
+"""All assets of a run through Dagster in this process, one dagster run after the other.
+
+A backfill under `dagster dev` does the same, but its daemon looks every 30 seconds only.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import click
+import dagster as dg
+
+from seg_assets import training
+from seg_assets.definitions import families
+from seg_assets.partitions import RUNS
+from seg_assets.resources import StoreResource
+from seg_assets.volume import volume_assets
+from seg_core.errors import SegError
+from seg_core.run import load_run
+from seg_core.store import Store
+from seg_core.volumes.declared import load_volume
+
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+def materialize_all(run: str, volumes: Sequence[str], home: Path) -> None:
+    """Bring every asset of a run up to date, on the volumes named or else on all.
+
+    Raises:
+        SegError: there is no such run or volume, or a step failed.
+    """
+    store = Store()
+    load_run(store, run)
+    assets = [training.datasplit, training.checkpoint, training.validation_scores]
+    named = [asset for name in volumes for asset in volume_assets(load_volume(store, name))]
+    assets += named or families(store)
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        instance.add_dynamic_partitions(str(RUNS.name), [run])
+        for number, asset in enumerate(assets, start=1):
+            click.echo(f"[{number}/{len(assets)}] {asset.key.to_user_string()}", err=True)
+            _materialize(asset, run, instance)
+
+
+def _materialize(asset: dg.AssetsDefinition, run: str, instance: dg.DagsterInstance) -> None:
+    by_block = isinstance(asset.partitions_def, dg.MultiPartitionsDefinition)
+    result = dg.materialize(
+        [asset],
+        instance=instance,
+        resources={"store": StoreResource()},
+        run_config=QUIET,
+        partition_key=None if by_block else run,
+        tags=_all_blocks(asset, run) if by_block else None,
+        raise_on_error=False,
+    )
+    if not result.success:
+        raise SegError(f"{asset.key.to_user_string()}: {_reason(result)}")
+
+
+def _all_blocks(asset: dg.AssetsDefinition, run: str) -> Mapping[str, str]:
+    """Tags that make one dagster run of a range of partitions."""
+    assert isinstance(asset.partitions_def, dg.MultiPartitionsDefinition)
+    blocks = asset.partitions_def.get_partitions_def_for_dimension("block").get_partition_keys()
+    ends = {"start": blocks[0], "end": blocks[-1]}
+    return {
+        f"dagster/asset_partition_range_{end}": dg.MultiPartitionKey({"run": run, "block": block})
+        for end, block in ends.items()
+    }
+
+
+def _reason(result: dg.ExecuteInProcessResult) -> str:
+    """Why a step failed: our own sentence, or else the message of the error."""
+    events = result.get_step_failure_events()
+    failure = events[0].step_failure_data if events else None
+    if failure is None or failure.error is None:
+        return "its dagster run failed before it began"
+    if failure.user_failure_data and failure.user_failure_data.description:
+        return failure.user_failure_data.description
+    return (failure.error.cause or failure.error).message.strip()

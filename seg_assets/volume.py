@@ -1,0 +1,180 @@
+"""The family of assets of one declared volume: from prediction to report.
+
+A step by block is one dagster run over all blocks asked for, so that the model is loaded once.
+The backfill policies of neighbouring steps differ on purpose: Dagster puts steps with the same
+partitions and policy into one run, where a failed block of the first would stop the second.
+"""
+
+import warnings
+
+import dagster as dg
+
+from seg_assets.blocks import make_blocks
+from seg_assets.failures import refusals
+from seg_assets.metadata import table
+from seg_assets.partitions import RUNS, blocks_of
+from seg_assets.resources import StoreParam
+from seg_assets.training import OWNERS, validation_scores
+from seg_core.volumes.declared import Volume
+
+ONE_RUN = dg.BackfillPolicy.single_run()
+ALSO_ONE_RUN = dg.BackfillPolicy.multi_run(10**9)
+
+
+class Force(dg.Config):
+    """What can be set in the launchpad and in the dialog of a backfill."""
+
+    force: bool = False
+    """Make again what is done already."""
+
+
+def group_of(volume: str) -> str:
+    """The group of a volume's assets: its name, but Dagster allows no - in it."""
+    return volume.replace("-", "_")
+
+
+def volume_assets(volume: Volume) -> list[dg.AssetsDefinition]:
+    """All assets of a volume."""
+    with warnings.catch_warnings():  # policies and mappings are in beta; no user can act on that
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        prediction = _prediction(volume)
+        fragments = _fragments(volume, prediction)
+        lut = _lut(volume, fragments)
+        segmentation = _segmentation(volume, fragments, lut)
+        return [prediction, fragments, lut, segmentation, _report(volume, segmentation)]
+
+
+def _all_blocks(asset: dg.AssetsDefinition) -> dg.AssetDep:
+    """What is made by run alone hangs from all blocks of its run."""
+    mapping = dg.MultiToSingleDimensionPartitionMapping("run")
+    return dg.AssetDep(asset, partition_mapping=mapping)
+
+
+def _prediction(volume: Volume) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=[volume.name, "prediction"],
+        group_name=group_of(volume.name),
+        owners=OWNERS,
+        kinds={"pytorch", "zarr"},
+        partitions_def=blocks_of(volume),
+        backfill_policy=ONE_RUN,
+        deps=[validation_scores],
+    )
+    def prediction(
+        context: dg.AssetExecutionContext, config: Force, store: StoreParam
+    ) -> dg.MaterializeResult[None]:
+        """Output of the run's best checkpoint, equal to that of the whole volume at once."""
+        from seg_core.segment import predict_volume
+
+        return make_blocks(context, store, volume.name, predict_volume, config.force)
+
+    return prediction
+
+
+def _fragments(volume: Volume, prediction: dg.AssetsDefinition) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=[volume.name, "fragments"],
+        group_name=group_of(volume.name),
+        owners=OWNERS,
+        kinds={"zarr", "parquet"},
+        partitions_def=blocks_of(volume),
+        backfill_policy=ALSO_ONE_RUN,
+        deps=[prediction],
+    )
+    def fragments(
+        context: dg.AssetExecutionContext, config: Force, store: StoreParam
+    ) -> dg.MaterializeResult[None]:
+        """Labels inside a block, the edges between them, and what its neighbours must know."""
+        from seg_core.segment import fragment_volume
+
+        return make_blocks(context, store, volume.name, fragment_volume, config.force)
+
+    return fragments
+
+
+def _lut(volume: Volume, fragments: dg.AssetsDefinition) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=[volume.name, "lut"],
+        group_name=group_of(volume.name),
+        owners=OWNERS,
+        kinds={"numpy"},
+        partitions_def=RUNS,
+        deps=[_all_blocks(fragments)],
+    )
+    def lut(
+        context: dg.AssetExecutionContext, config: Force, store: StoreParam
+    ) -> dg.MaterializeResult[None]:
+        """Which segment every fragment belongs to, over all blocks: the look-up table.
+
+        Refused while the fragments of a block are missing, failed or stale; it names them.
+        """
+        from seg_core.run import load_run
+        from seg_core.segment import lut_of_volume
+        from seg_core.volumes.declared import load_volume
+
+        with refusals():
+            run = load_run(store, context.partition_key)
+            declared = load_volume(run.store, volume.name)
+            made_table, made = lut_of_volume(run, declared, force=config.force)
+        parameters = dg.MetadataValue.json(made_table.parameters)
+        return dg.MaterializeResult(
+            metadata={**made_table.figures, "parameters": parameters, "made_now": made}
+        )
+
+    return lut
+
+
+def _segmentation(
+    volume: Volume, fragments: dg.AssetsDefinition, lut: dg.AssetsDefinition
+) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=[volume.name, "segmentation"],
+        group_name=group_of(volume.name),
+        owners=OWNERS,
+        kinds={"zarr"},
+        partitions_def=blocks_of(volume),
+        backfill_policy=ONE_RUN,
+        deps=[fragments, lut],
+    )
+    def segmentation(
+        context: dg.AssetExecutionContext, config: Force, store: StoreParam
+    ) -> dg.MaterializeResult[None]:
+        """Segment ids of every voxel: fragments through the look-up table."""
+        from seg_core.segment import segment_blocks
+
+        return make_blocks(context, store, volume.name, segment_blocks, config.force)
+
+    return segmentation
+
+
+def _report(volume: Volume, segmentation: dg.AssetsDefinition) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=[volume.name, "report"],
+        group_name=group_of(volume.name),
+        owners=OWNERS,
+        kinds={"html"},
+        partitions_def=RUNS,
+        deps=[_all_blocks(segmentation)],
+    )
+    def report(context: dg.AssetExecutionContext, store: StoreParam) -> dg.MaterializeResult[None]:
+        """Scores where labels exist, statistics and pictures, as one page."""
+        from seg_core.report import make_report
+        from seg_core.run import load_run
+        from seg_core.segment import output_of
+        from seg_core.volumes.declared import load_volume
+
+        with refusals():
+            run = load_run(store, context.partition_key)
+            declared = load_volume(run.store, volume.name)
+            content = make_report(run, declared)
+        page = run.store.path(output_of(run, declared).path("report.html"))
+        rows = [{"source": name, **scores} for name, scores in content["scores"].items()]
+        return dg.MaterializeResult(
+            metadata={
+                "page": dg.MetadataValue.path(page),
+                "segments": content["segments"]["count"],
+                **({"scores": table(rows)} if rows else {}),
+            }
+        )
+
+    return report
