@@ -112,10 +112,10 @@ def chunks_of(output: Output, name: str) -> dict[str, bytes]:
 
 
 def random_labels(
-    random: np.random.Generator, shape: Triple, labels: int, grain: Sequence[int]
+    random: np.random.Generator, shape: Triple, labels: Sequence[int], grain: Sequence[int]
 ) -> NDArray[np.int64]:
     """Grains of random labels: (1, 1, 1) is noise, a longer one gives thin plates and rods."""
-    coarse = random.integers(0, labels, [-(-n // g) for n, g in zip(shape, grain, strict=True)])
+    coarse = random.choice(labels, [-(-n // g) for n, g in zip(shape, grain, strict=True)])
     for axis, size in enumerate(grain):
         coarse = coarse.repeat(size, axis)
     return coarse[tuple(slice(0, n) for n in shape)]

@@ -1,0 +1,132 @@
+"""Segmentation by block of ideal affinities is what touches in the ground truth, exactly."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from stores import (
+    assert_same_partition,
+    give_prediction,
+    ideal_affinities,
+    ideal_segments,
+    output_for,
+    random_labels,
+    read,
+)
+
+from seg_core.blockwise import Options
+from seg_core.fragments import make_fragments
+from seg_core.geometry import Box, Triple, triple
+from seg_core.lut import make_lut
+from seg_core.output import Output
+from seg_core.postprocess.mutex import MutexWatershed
+from seg_core.postprocess.postprocess import Joined, Offset
+from seg_core.postprocess.watershed import Watershed
+from seg_core.segmentation import make_segmentation
+from seg_core.tasks.affinities import Affinities
+from seg_core.tasks.one_hot import OneHot
+
+DIRECT: list[Offset] = [(1, 0, 0), (0, 1, 0), (0, 0, 1)]
+PARAMETERS = {"threshold": 0.5, "size_penalty": 0.0, "repulsion": 0.0, "min_size": 0.0}
+
+
+def long(distance: int) -> list[Offset]:
+    return [triple([distance * n for n in offset]) for offset in DIRECT]
+
+
+OFFSETS = [DIRECT, DIRECT + long(3), DIRECT + long(9), [*DIRECT, (0, 0, 2), (0, 7, 0), (0, 0, 4)]]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A volume, and how it is cut."""
+
+    shape: Triple
+    roi: Box
+    block: Triple
+    chunk: Triple
+    sub_block: Triple | None
+
+
+@st.composite
+def cuts(draw: st.DrawFn) -> Cut:
+    axes = []
+    for _ in range(3):
+        chunk = draw(st.integers(2, 6))
+        length = draw(st.integers(1, 15))
+        before, after = draw(st.integers(0, 3)), draw(st.integers(0, 3))
+        # no more than three blocks an axis, so that a test stays small
+        block = chunk * draw(st.integers(-(-length // (3 * chunk)), 4))
+        sub_block = chunk * draw(st.integers(1, 3))
+        axes.append((before + length + after, before, before + length, block, chunk, sub_block))
+    shape, begin, end, block, chunk, sub_block = map(triple, zip(*axes, strict=True))
+    return Cut(shape, Box(begin, end), block, chunk, draw(st.sampled_from([None, sub_block])))
+
+
+grains = st.sampled_from([(1, 1, 1), (1, 1, 1), (1, 20, 20), (20, 1, 3), (2, 1, 5), (4, 3, 3)])
+
+
+def segment(
+    output: Output, task: Affinities | OneHot, options: Options, repulsion: float = 0.0
+) -> NDArray[np.uint64]:
+    make_fragments(task, output, 8, None, options)
+    make_lut(task, output, PARAMETERS | {"repulsion": repulsion})
+    make_segmentation(task, output, None, options)
+    return read(output, "segmentation")
+
+
+def assert_exact(cut: Cut, labels: NDArray[Any], task: Affinities, repulsion: float) -> None:
+    with TemporaryDirectory() as folder:
+        output = output_for(Path(folder), cut.shape, block=cut.block, chunk=cut.chunk, roi=cut.roi)
+        give_prediction(output, ideal_affinities(labels, task.offsets, cut.roi))
+        got = segment(output, task, Options(), repulsion)
+        assert_same_partition(got, ideal_segments(labels[cut.roi.slices]))
+        left = output.store.fs.find(output.store.path(output.path("scratch")))
+        assert left == []
+
+
+@pytest.mark.parametrize("method", [MutexWatershed, Watershed])
+@given(
+    cut=cuts(),
+    offsets=st.sampled_from(OFFSETS),
+    grain=grains,
+    labels=st.sampled_from([range(0, 3), range(1, 3), range(1, 6)]),
+    repulsion=st.sampled_from([0.0, 1.0]),
+    seed=st.integers(0, 1000),
+)
+@settings(max_examples=25, deadline=None, derandomize=True)
+def test_any_segments_are_exact(
+    method: type[Joined],
+    cut: Cut,
+    offsets: list[Offset],
+    grain: Triple,
+    labels: range,
+    repulsion: float,
+    seed: int,
+) -> None:
+    truth = random_labels(np.random.default_rng(seed), cut.shape, labels, grain)
+    task = Affinities(
+        postprocess=method(weak_voxels="own", sub_block=cut.sub_block), offsets=offsets
+    )
+    assert_exact(cut, truth, task, repulsion)
+
+
+@pytest.mark.parametrize("method", [MutexWatershed, Watershed])
+@given(cut=cuts(), offsets=st.sampled_from(OFFSETS), seed=st.integers(0, 1000))
+@settings(max_examples=15, deadline=None, derandomize=True)
+def test_thick_segments_are_exact(
+    method: type[Joined], cut: Cut, offsets: list[Offset], seed: int
+) -> None:
+    random = np.random.default_rng(seed)
+    grain = triple(random.integers(5, 9, 3))
+    truth = random_labels(random, cut.shape, range(1, 5), grain)
+    task = Affinities(
+        postprocess=method(weak_voxels="own", sub_block=cut.sub_block), offsets=offsets
+    )
+    assert_exact(cut, truth, task, float(method is MutexWatershed))
