@@ -61,7 +61,10 @@ def make_report(run: Run, volume: Volume) -> dict[str, Any]:
             }
             for stage, blocks in states.items()
         },
-        "files": {name: _open(output, name).uri for name in ("prediction", "segmentation")},
+        "files": {
+            **{name: _open(output, name).uri for name in ("prediction", "segmentation")},
+            "report": output.store.path(output.path("report.html")),
+        },
     }
     run.store.write_json(output.path("report.json"), content)
     picture = draw_section(run, volume, segmentation)
@@ -74,14 +77,14 @@ def _open(output: Output, name: str) -> ZarrArray:
 
 
 def _scores(run: Run, volume: Volume, segmentation: ZarrArray) -> dict[str, dict[str, float]]:
-    """Scores on every validation source that lies in this volume, by its name."""
+    """Scores on every validation source of this volume's data, by its name."""
     sources = [open_source(run, c) for c in run.config.datasplit.validate_]
     return {
         s.name: run.frozen.task.scores(
             segmentation.read(s.roi), s.labels.read(s.roi), volume.voxel_size
         )
         for s in sources
-        if s.volume.name == volume.name and volume.roi.contains(s.roi)
+        if s.volume.raw.uri == volume.raw.uri and volume.roi.contains(s.roi)
     }
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
-from seg_core.cli.data import evaluate, import_, phantom, volume
+from seg_core.cli.data import evaluate, import_, phantom, report, volume
 from seg_core.cli.runs import run, train, validate
-from seg_core.cli.steps import blocks, predict, segment
+from seg_core.cli.steps import blocks, predict, report, segment
 from seg_core.errors import SegError
 
 
@@ -37,7 +37,19 @@ def seg() -> None:
     """
 
 
-for command in (import_, phantom, volume, run, train, validate, predict, segment, blocks, evaluate):
+for command in (
+    import_,
+    phantom,
+    volume,
+    run,
+    train,
+    validate,
+    predict,
+    segment,
+    blocks,
+    report,
+    evaluate,
+):
     seg.add_command(command)
 
 

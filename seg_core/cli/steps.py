@@ -148,3 +148,37 @@ def blocks(run: str, volume: str, store: str | None, as_json: bool) -> None:
             for key, s in of.items()
         ],
     )
+
+
+@click.command()
+@click.argument("run")
+@click.argument("volume")
+@STORE
+@JSON
+def report(run: str, volume: str, store: str | None, as_json: bool) -> None:
+    """Write the report of RUN on VOLUME, and print its scores and where the files are."""
+    from seg_core.report import make_report
+    from seg_core.run import load_run
+    from seg_core.volumes.declared import load_volume
+
+    found = load_run(Store(store), run)
+    content = make_report(found, load_volume(found.store, volume))
+    show(content, as_json, lambda: _report_lines(content))
+
+
+def _report_lines(content: dict[str, Any]) -> list[str]:
+    lines = [
+        f"run {content['run']} on volume {content['volume']}: "
+        f"{content['segments']['count']} segments"
+    ]
+    for source, scores in content["scores"].items():
+        lines += ["", f"scores on {source}", *(f"  {k:32} {v:10.4f}" for k, v in scores.items())]
+    lines += [
+        "",
+        "steps",
+        *(
+            f"  {step:14} {of['blocks']:4} blocks {of['seconds']:8.1f} s"
+            for step, of in content["steps"].items()
+        ),
+    ]
+    return [*lines, "", "files", *(f"  {k:14} {v}" for k, v in content["files"].items())]

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from posixpath import normpath
 
 from pydantic import PositiveFloat, PositiveInt, model_validator
 
@@ -48,7 +49,8 @@ class Volume:
 
     def _locate(self, path: str) -> str:
         relative = "://" not in path and not path.startswith("/")
-        return self.store.path(f"volumes/{self.name}/{path}") if relative else path
+        # normalised, so that one volume can use the arrays of another: ../other/raw.zarr
+        return self.store.path(normpath(f"volumes/{self.name}/{path}")) if relative else path
 
     @cached_property
     def raw(self) -> ZarrArray:

@@ -1,0 +1,64 @@
+# `make` alone lists the targets.
+SHELL := /bin/bash
+PYTHON ?= python3.11
+PORT ?= 3000
+BIN := .venv/bin
+export SEG_STORE ?= $(CURDIR)/.local/store
+export DAGSTER_HOME ?= $(CURDIR)/.local/dagster
+export SEG_TEST_DATA ?= $(CURDIR)/../shared/data
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo ui test test-fast test-data examples lint format constraints clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+venv: .venv/installed ## make .venv with the pinned dependencies
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --disable-pip-version-check --progress-bar off -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: venv ## a phantom, from nothing to a segmentation, all of it through Dagster
+	$(BIN)/seg phantom $(SEG_STORE)/volumes/phantom --shape 96,192,192 --seed 1
+	$(BIN)/seg volume add examples/phantom/phantom.yaml
+	$(BIN)/seg run add examples/phantom/demo.yaml
+	$(BIN)/python -m seg_assets materialize demo phantom
+	$(BIN)/seg report demo phantom
+	@echo && echo "Look at all of it in a browser with: make ui"
+
+ui: venv ## webserver and daemon on PORT (3000)
+	mkdir -p $(DAGSTER_HOME) && cp -n dagster.yaml $(DAGSTER_HOME)/ || true
+	$(BIN)/dagster dev -p $(PORT)
+
+test: venv lint ## all tests that need nothing beyond the project
+	$(BIN)/python -m pytest -m "not data"
+
+test-fast: venv ## those that take seconds
+	$(BIN)/python -m pytest -m "not data and not slow"
+
+test-data: venv ## the tests on the real volumes in SEG_TEST_DATA
+	$(BIN)/python -m pytest -m data
+
+examples: venv ## FIB-25 and VNC in full, with their scores (about an hour)
+	examples/run.sh $(SEG_TEST_DATA)
+
+lint: venv ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: venv ## mend what ruff can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+constraints: ## pin what a fresh install of pyproject.toml gives (torch without its local version)
+	rm -rf .local/pin && $(PYTHON) -m venv .local/pin
+	.local/pin/bin/pip install --disable-pip-version-check -q torch==2.13.0
+	.local/pin/bin/pip install --disable-pip-version-check -q '.[dev]' hatchling editables
+	.local/pin/bin/pip freeze --exclude seg | grep -v '@ file' | sed 's/+cpu$$//' > constraints.txt
+	rm -rf .local/pin
+
+clean: ## remove the environment and everything made
+	rm -rf .venv .local
