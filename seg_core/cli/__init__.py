@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from seg_core.cli.data import evaluate, import_, phantom, report, volume
+from seg_core.cli.data import evaluate, import_, phantom, volume
 from seg_core.cli.runs import run, train, validate
 from seg_core.cli.steps import blocks, predict, report, segment
 from seg_core.errors import SegError
@@ -37,19 +37,9 @@ def seg() -> None:
     """
 
 
-for command in (
-    import_,
-    phantom,
-    volume,
-    run,
-    train,
-    validate,
-    predict,
-    segment,
-    blocks,
-    report,
-    evaluate,
-):
+for command in (import_, phantom, volume, evaluate, run, train, validate):
+    seg.add_command(command)
+for command in (predict, segment, blocks, report):
     seg.add_command(command)
 
 
