@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from stores import (
     assert_same_partition,
+    chunks_of,
     give_prediction,
     ideal_affinities,
     ideal_segments,
@@ -130,3 +131,64 @@ def test_thick_segments_are_exact(
         postprocess=method(weak_voxels="own", sub_block=cut.sub_block), offsets=offsets
     )
     assert_exact(cut, truth, task, float(method is MutexWatershed))
+
+
+def steps_files(output: Output) -> dict[str, dict[str, bytes]]:
+    table = Path(output.store.path(output.path("lut")))
+    slices = {path.name: path.read_bytes() for path in table.glob("*.npy")}
+    return {name: chunks_of(output, name) for name in ("fragments", "segmentation")} | {
+        "lut": slices
+    }
+
+
+def one_after_the_other(output: Output, task: Affinities, seed: int | None = None) -> None:
+    """All steps, blocks in any order, each by a call of its own."""
+    keys = list(output.grid)
+    random = np.random.default_rng(seed)
+    for key in random.permutation(keys):
+        make_fragments(task, output, 8, [str(key)], Options())
+    make_lut(task, output, PARAMETERS)
+    for key in random.permutation(keys):
+        make_segmentation(task, output, [str(key)], Options())
+
+
+@pytest.mark.parametrize("blocks", [1, 4])
+def test_workers_and_the_order_of_blocks_leave_no_trace(blocks: int, tmp_path: Path) -> None:
+    shape, block = (12, 12, 10 * blocks), (12, 12, 10)
+    random = np.random.default_rng(5)
+    noise = random.integers(0, 256, (6, *shape)).astype(np.uint8)
+    task = Affinities(
+        postprocess=Watershed(sub_block=(6, 6, 5), seed_distance=2), offsets=DIRECT + long(3)
+    )
+    files = []
+    for name in ("one", "two", "any order"):
+        output = output_for(tmp_path / name, shape, block=block, chunk=(6, 6, 5))
+        give_prediction(output, noise)
+        if name == "any order":
+            one_after_the_other(output, task, 1)
+        else:
+            segment(output, task, Options(workers=2 if name == "two" else 1))
+        files.append(steps_files(output))
+    assert len(files[0]["segmentation"]) > 2
+    assert files[0] == files[1]
+    assert files[0] == files[2]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+@given(cut=cuts(), seed=st.integers(0, 1000))
+@settings(max_examples=8, deadline=None, derandomize=True)
+def test_classes_are_the_most_probable_and_never_renumbered(
+    dtype: str, cut: Cut, seed: int
+) -> None:
+    task = OneHot(classes={"a": [1], "b": [2], "c": [3]})
+    random = np.random.default_rng(seed)
+    # some classes are not there at all, in some blocks or in all of them
+    values = random.integers(0, 256, (4, *cut.roi.shape)) * random.integers(0, 2, (4, 1, 1, 1))
+    scaled = values.astype(np.uint8) if dtype == "uint8" else (values / 255).astype(np.float32)
+    with TemporaryDirectory() as folder:
+        output = output_for(Path(folder), cut.shape, block=cut.block, chunk=cut.chunk, roi=cut.roi)
+        give_prediction(output, scaled)
+        np.testing.assert_array_equal(segment(output, task, Options()), values.argmax(0))
+        give_prediction(output, scaled[::-1])
+        got = segment(output, task, Options())
+        np.testing.assert_array_equal(got, values[::-1].argmax(0))
