@@ -123,7 +123,7 @@ def _name(
     clusters = solve(task, output, blocks, [parameters])[0]
     if not task.postprocess.joins:
         return ranges, clusters, following
-    former = _names_before(output, before, ranges)
+    former = _names_before(output, before, ranges) if before else None
     names, following = give_names(clusters, _ids(ranges), former, following)
     return ranges, names, following
 
@@ -178,13 +178,11 @@ def _ids(ranges: dict[str, Range]) -> NDArray[np.uint64]:
     return np.concatenate(parts)
 
 
-def _names_before(
-    output: Output, before: Table | None, ranges: dict[str, Range]
-) -> NDArray[np.uint64]:
+def _names_before(output: Output, before: Table, ranges: dict[str, Range]) -> NDArray[np.uint64]:
     """The segment that each fragment was in, 0 for those that are new."""
     parts = []
     for key, given in ranges.items():
-        if before is not None and before.ranges.get(key) == given:
+        if before.ranges.get(key) == given:
             parts.append(read_slice(output, key, before.slices[key])[1:])
         else:
             parts.append(np.zeros(given.count, np.uint64))

@@ -51,7 +51,7 @@ def give_ranges(
 def give_names(
     clusters: NDArray[np.uint64],
     ids: NDArray[np.uint64],
-    before: NDArray[np.uint64],
+    before: NDArray[np.uint64] | None,
     following: int,
 ) -> tuple[NDArray[np.uint64], int]:
     """Name the segment of every fragment.
@@ -59,7 +59,8 @@ def give_names(
     Args:
         clusters: (n,), any number for each fragment's segment; 0 for those in none.
         ids: (n,), the fragments' ids.
-        before: (n,), name of each fragment's segment in the table before, 0 for a new fragment.
+        before: (n,), name of each fragment's segment in the table before, 0 for a new fragment;
+            None for the first table.
         following: the first id never used.
 
     Returns:
@@ -67,22 +68,25 @@ def give_names(
     """
     kept = clusters > 0
     names = np.zeros(len(clusters), np.uint64)
-    names[kept], following = _name(clusters[kept], ids[kept], before[kept], following)
+    if before is None:
+        names[kept] = _smallest(clusters[kept], ids[kept])
+    else:
+        names[kept], following = _inherited(clusters[kept], before[kept], following)
     return names, following
 
 
-def _name(
-    clusters: NDArray[np.uint64],
-    ids: NDArray[np.uint64],
-    before: NDArray[np.uint64],
-    following: int,
+def _smallest(clusters: NDArray[np.uint64], ids: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    order, number = np.unique(clusters, return_inverse=True)
+    smallest = np.full(len(order), np.iinfo(np.uint64).max, np.uint64)
+    np.minimum.at(smallest, number, ids)
+    return smallest[number]
+
+
+def _inherited(
+    clusters: NDArray[np.uint64], before: NDArray[np.uint64], following: int
 ) -> tuple[NDArray[np.uint64], int]:
     order, number = np.unique(clusters, return_inverse=True)
     names = np.zeros(len(order), np.uint64)
-    if not before.any():
-        smallest = np.full(len(order), np.iinfo(np.uint64).max, np.uint64)
-        np.minimum.at(smallest, number, ids)
-        return smallest[number], following
     old = before > 0
     pairs, votes = np.unique(
         np.stack([before[old], number[old].astype(np.uint64)]), axis=1, return_counts=True
