@@ -55,7 +55,7 @@ def run_blocks(stage: Stage, keys: Sequence[str] | None, options: Options) -> Ou
         BlocksFailed: some failed, each with its reason; all others are made and recorded.
         SegError: the step cannot run at all; nothing was made.
     """
-    wanted = list(keys or stage.output.grid)
+    wanted = list(dict.fromkeys(stage.output.grid if keys is None else keys))
     for key in wanted:
         stage.output.grid.index(key)
     states = block_states(stage, wanted)

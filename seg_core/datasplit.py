@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 
 from seg_core.errors import NotReady, SegError
-from seg_core.fingerprint import fingerprint
+from seg_core.fingerprint import content, fingerprint
 from seg_core.geometry import Box, parse_box
 from seg_core.run import Run, SourceConfig
 from seg_core.volumes.declared import Volume, load_volume
-from seg_core.volumes.ome_zarr import ZarrArray, chunk_stamps, region_stamp
+from seg_core.volumes.ome_zarr import ZarrArray
 
 FILE = "datasplit.json"
 
@@ -61,23 +61,23 @@ def make_datasplit(run: Run) -> dict[str, Any]:
     channels = {s.volume.raw.channels or 1 for part in sources.values() for s in part}
     if len(channels) > 1:
         raise SegError(f"run {run.name}: its volumes differ in channels: {sorted(channels)}")
-    content: dict[str, Any] = {
+    split: dict[str, Any] = {
         part: [_describe(run, source) for source in found] for part, found in sources.items()
     }
-    content["channels"] = channels.pop()
-    content["normalize"] = _normalization(sources["train"])
-    content["fingerprint"] = fingerprint(content)
+    split["channels"] = channels.pop()
+    split["normalize"] = _normalization(sources["train"])
+    split["fingerprint"] = fingerprint(split)
     before = run.store.read_json(f"{run.folder}/{FILE}")
-    if before is not None and before["fingerprint"] != content["fingerprint"]:
+    if before is not None and before["fingerprint"] != split["fingerprint"]:
         raise SegError(
             f"run {run.name}: the data changed since its datasplit was made "
-            f"({_changed(before, content)}); a run is frozen once used: train on the new data "
+            f"({_changed(before, split)}); a run is frozen once used: train on the new data "
             "under a new run name"
         )
     _ = run.frozen
     if before is None:
-        run.store.write_json(f"{run.folder}/{FILE}", content)
-    return content
+        run.store.write_json(f"{run.folder}/{FILE}", split)
+    return split
 
 
 def read_datasplit(run: Run) -> dict[str, Any]:
@@ -86,10 +86,10 @@ def read_datasplit(run: Run) -> dict[str, Any]:
     Raises:
         NotReady: none was.
     """
-    content = run.store.read_json(f"{run.folder}/{FILE}")
-    if content is None:
+    split = run.store.read_json(f"{run.folder}/{FILE}")
+    if split is None:
         raise NotReady(f"run {run.name} has no datasplit yet; make it with: seg train {run.name}")
-    return dict(content)
+    return dict(split)
 
 
 def _describe(run: Run, source: Source) -> dict[str, Any]:
@@ -98,7 +98,6 @@ def _describe(run: Run, source: Source) -> dict[str, Any]:
     objects = np.unique(ids[known & (ids > 0)])
     if len(objects) == 0:
         raise SegError(f"run {run.name}: {source.name} has labels with no object in them")
-    raw = source.volume.raw
     return {
         "volume": source.volume.name,
         "roi": str(source.roi),
@@ -108,9 +107,15 @@ def _describe(run: Run, source: Source) -> dict[str, Any]:
         "objects": len(objects),
         "labelled": float((ids > 0).mean()),
         "unknown": float(1 - known.mean()),
-        "raw": region_stamp(raw, chunk_stamps(raw), source.roi),
-        "labels": region_stamp(source.labels, chunk_stamps(source.labels), source.roi),
+        "raw": _content(source.volume.raw, source),
+        "labels": _content(source.labels, source),
     }
+
+
+def _content(array: ZarrArray, source: Source) -> str:
+    """A digest of the voxels themselves: equal data trains to equal weights wherever it lies."""
+    pieces = source.roi.tiles(source.volume.config.block)
+    return fingerprint([content(array.read(piece)) for piece in pieces])
 
 
 def _normalization(sources: list[Source]) -> dict[str, float]:

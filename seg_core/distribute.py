@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
@@ -45,7 +45,9 @@ def _make_piece(stage: Stage, work: Work, number: int) -> None:
 def distribute(stage: Stage, work: list[Work], workers: int, ended: Callable[[str], None]) -> None:
     """Make blocks in `workers` processes; `ended` is called here with each key as it ends."""
     for item in work:  # what is written over is no longer what its record says
-        stage.records.write(item.key, replace(stage.records.read(item.key), state="missing"))
+        before = stage.records.read(item.key)
+        tries = 0 if before.state == "done" else before.tries
+        stage.records.write(item.key, Record("missing", tries=tries))
     if len(work) < workers:
         pieces = list(_open_pieces(stage, work))
         if len(pieces) > 1:

@@ -4,6 +4,7 @@ A block reads nothing but its own prediction; what lies across its faces is for 
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -36,16 +37,24 @@ class Fragments(Stage):
     task: Task
     memory: float
 
-    @property
+    @cached_property
     def array(self) -> ZarrArray:
         """What is written."""
         return self.output.array("fragments", "uint32")
 
-    def _scratch(self, key: str) -> ZarrArray:
-        array = self.output.array(f"scratch/{key}", "uint64")
-        return replace(array, box=self.output.grid.box(key))
+    @cached_property
+    def _scratches(self) -> dict[str, ZarrArray]:
+        return {}
 
-    @property
+    def _scratch(self, key: str) -> ZarrArray:
+        """Labels of a block's pieces before they have one numbering."""
+        if key not in self._scratches:
+            array = self.output.array(f"scratch/{key}", "uint64")
+            array = replace(array, box=self.output.grid.box(key))
+            self._scratches[key] = create(array, overwrite=True, finish=False)
+        return self._scratches[key]
+
+    @cached_property
     def _prediction(self) -> ZarrArray:
         return open_array(self.output.store.path(self.output.path("prediction.zarr")))
 
@@ -67,7 +76,7 @@ class Fragments(Stage):
                 found[key] = "its prediction is " + (record.state if record else "missing")
             else:
                 found[key] = {
-                    "block": str(self.output.grid.box(key)),
+                    "block": self.output.place(key),
                     "prediction": record.content,
                     "parameters": parameters,
                 }
@@ -120,7 +129,7 @@ class Fragments(Stage):
         labels = self.task.postprocess.label(
             self._read_prediction(box), self.task.neighbours, self.output.volume.voxel_size
         )
-        create(self._scratch(key), overwrite=True, finish=False).write(box, labels)
+        self._scratch(key).write(box, labels)
         return content(labels)
 
     def finish(self, key: str, digests: list[str]) -> tuple[str, dict[str, float]]:  # noqa: ARG002
@@ -129,7 +138,6 @@ class Fragments(Stage):
         if not self.task.postprocess.joins:
             classes = self._scratch(key).read().astype(np.uint32)
             self.array.write(box, classes)
-            self.output.store.remove(self.output.path(f"scratch/{key}.zarr"))
             return content(classes), {"fragments": len(self.task.channels) - 1}
         labels, count = self._number(key, box)
         prediction, offsets = self._read_prediction(box), self.task.neighbours
@@ -137,9 +145,12 @@ class Fragments(Stage):
         border = cut_border(labels, prediction, offsets, count)
         self.array.write(box, labels)
         digest = write_block(self.output, key, edges, border)
-        self.output.store.remove(self.output.path(f"scratch/{key}.zarr"))
         figures: dict[str, float] = {"fragments": count, "edges": len(edges)}
         return fingerprint(content(labels), digest), figures
+
+    def tidy(self, key: str) -> None:
+        """Remove the pieces' own labels."""
+        self.output.store.remove(self.output.path(f"scratch/{key}.zarr"))
 
     def _number(self, key: str, box: Box) -> tuple[NDArray[np.uint32], int]:
         """One numbering of all pieces' labels."""

@@ -96,6 +96,8 @@ def make_lut(
     what = f"the look-up table of {output.folder}"
     with Lease(output.store, output.path("lut/table.lock"), what):
         began = time.monotonic()
+        # another process may have given ids until now
+        before = None if renumber else read_table(output)
         ranges, names, following = _name(task, output, blocks, parameters, before)
         slices = _write_slices(output, ranges, names)
         figures = {

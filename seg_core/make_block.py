@@ -32,6 +32,7 @@ def make_block(stage: Stage, work: Work) -> None:
         figures |= {"seconds": seconds, "voxels": voxels, "voxels_per_second": voxels / seconds}
         records.write(key, Record("done", work.inputs, content, figures, tries=tries))
         records.forget_parts(key)
+        stage.tidy(key)
 
 
 def lease_path(stage: Stage, key: str) -> str:

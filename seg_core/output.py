@@ -40,6 +40,11 @@ class Output:
             attributes=attributes or {},
         )
 
+    def place(self, key: str) -> str:
+        """Where a block lies in its arrays, which are made anew when their shape changes."""
+        chunk = list(self.volume.config.chunk)
+        return f"{self.grid.box(key)} of {self.volume.roi} in chunks of {chunk}"
+
     def path(self, relative: str) -> str:
         """A file of the folder, relative to the store."""
         return f"{self.folder}/{relative}"

@@ -52,7 +52,7 @@ class Predict(Stage):
         network, provenance, _ = self._checkpoint
         return find_halo(network, provenance["channels"], self.run.frozen.architecture.stride)
 
-    @property
+    @cached_property
     def array(self) -> ZarrArray:
         """What is written."""
         config = self.run.frozen
@@ -80,7 +80,7 @@ class Predict(Stage):
         grid = self.output.grid
         return {
             key: {
-                "block": str(grid.box(key)),
+                "block": self.output.place(key),
                 "checkpoint": self._checkpoint[2],
                 "raw data": region_stamp(raw, stamps, grid.box(key).grow(self.halo)),
                 "settings": settings,

@@ -38,7 +38,7 @@ class Segmentation(Stage):
     def _fragments(self) -> ZarrArray:
         return open_array(self.output.store.path(self.output.path("fragments.zarr")))
 
-    @property
+    @cached_property
     def array(self) -> ZarrArray:
         """What is written."""
         return self.output.array("segmentation", "uint64")
@@ -55,7 +55,7 @@ class Segmentation(Stage):
                 found[key] = "its fragments are not those of the look-up table: make that again"
             else:
                 found[key] = {
-                    "block": str(self.output.grid.box(key)),
+                    "block": self.output.place(key),
                     "fragments": records[key].content,
                     "look-up table": table.slices[key],
                 }

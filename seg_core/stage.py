@@ -40,6 +40,9 @@ class Stage(ABC):
     def finish(self, key: str, digests: list[str]) -> tuple[str, dict[str, float]]:
         """Complete a block whose pieces are all written: digest of the content, and figures."""
 
+    def tidy(self, key: str) -> None:  # noqa: B027
+        """Remove what only an unfinished block needs; called when its record says `done`."""
+
     @abstractmethod
     def prepare(self) -> None:
         """Make arrays and check resources before the first block, once, in the main process.
@@ -66,7 +69,7 @@ def block_states(stage: Stage, keys: Sequence[str] | None = None) -> dict[str, B
     """What every block (or those asked for) is now, and why."""
     records, inputs = stage.records.read_all(), stage.inputs()
     states = {}
-    for key in keys or stage.output.grid:
+    for key in stage.output.grid if keys is None else keys:
         made_from = inputs[key]
         waits = made_from if isinstance(made_from, str) else ""
         ready = None if isinstance(made_from, str) else made_from

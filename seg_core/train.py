@@ -25,6 +25,7 @@ from seg_core.errors import SegError
 from seg_core.fingerprint import fingerprint
 from seg_core.lease import Lease
 from seg_core.run import Run, RunConfig
+from seg_core.stop import Stop
 
 SAVE_SECONDS = 30.0  # at most so much training is lost when the process is killed
 
@@ -50,6 +51,7 @@ def train(run: Run, on_log: OnLog | None = None) -> int:
     last = run.frozen.trainer.iterations
     if last in iterations(run):
         _check_provenance(run, last, made_from)
+        run.store.remove(_state_path(run))
         return 0
     with Lease(run.store, f"{run.folder}/train.lock", f"training of run {run.name}"):
         state = _start(run, datasplit, made_from, device)
@@ -114,7 +116,7 @@ def _loop(run: Run, state: State, on_log: OnLog | None) -> int:
     first, saved = state.iteration, time.monotonic()
     bar = tqdm(total=trainer.iterations, initial=first, desc=f"train {run.name}", unit="it")
     state.network.train()
-    try:
+    with bar, Stop() as stop:
         for batch in state.crops.batches(first, trainer.iterations):
             row = _step(run.frozen, state, batch)
             bar.set_postfix(loss=f"{row['loss']:.3f}", refresh=False)
@@ -123,18 +125,14 @@ def _loop(run: Run, state: State, on_log: OnLog | None) -> int:
                 on_log(row)
             done = state.iteration
             if done % trainer.checkpoint_interval == 0 or done == trainer.iterations:
-                _save_state(run, state)
-                weights = weights_of(state.network)
-                save_tensors(run, checkpoint_path(run, done), weights, state.provenance)
-            elif time.monotonic() - saved > SAVE_SECONDS:
-                _save_state(run, state)
+                _save(run, state, checkpoint=True)
+            elif stop.asked or time.monotonic() - saved > SAVE_SECONDS:
+                _save(run, state)
                 saved = time.monotonic()
-    except KeyboardInterrupt:
-        _save_state(run, state)
-        raise
-    finally:
-        bar.close()
-    run.store.remove(_state_path(run))
+            if stop.asked:
+                break
+    if state.iteration == trainer.iterations:
+        run.store.remove(_state_path(run))
     return state.iteration - first
 
 
@@ -177,13 +175,16 @@ def _state_path(run: Run) -> str:
     return f"{run.folder}/checkpoints/state.safetensors"
 
 
-def _save_state(run: Run, state: State) -> None:
-    tensors = {f"network/{k}": v for k, v in weights_of(state.network).items()}
+def _save(run: Run, state: State, checkpoint: bool = False) -> None:
+    """Write curve, checkpoint, state, in this order: each counts on the ones before."""
+    run.store.write_bytes(f"{run.folder}/training.parquet", _parquet(state.rows))
+    weights = weights_of(state.network)
+    if checkpoint:
+        save_tensors(run, checkpoint_path(run, state.iteration), weights, state.provenance)
+    tensors = {f"network/{k}": v for k, v in weights.items()}
     for index, values in state.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{k}": v for k, v in values.items()}
-    provenance = {**state.provenance, "iteration": state.iteration}
-    run.store.write_bytes(f"{run.folder}/training.parquet", _parquet(state.rows))
-    save_tensors(run, _state_path(run), tensors, provenance)
+    save_tensors(run, _state_path(run), tensors, {**state.provenance, "iteration": state.iteration})
 
 
 def _parquet(rows: list[dict[str, float]]) -> bytes:

@@ -3,6 +3,7 @@
 import json
 import re
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
@@ -31,6 +32,8 @@ NANOMETRES = {
     **dict.fromkeys(("meter", "m"), 1e9),
 }
 """Units of length as files name them; others are no length (pixels, say)."""
+
+_TRIES = 10
 
 # one pool for all arrays of a process, so that a halo is read from memory and not once more
 _CONTEXT = ts.Context(
@@ -137,6 +140,14 @@ def create(
         overwrite: make a new one where another is there; else that is an error.
         finish: whether it counts as complete at once; else when `describe` is called.
     """
+    for _ in range(_TRIES):
+        # whoever finds that another process made it at this moment looks again, and keeps it
+        with suppress(zarr.errors.ContainsArrayError, zarr.errors.ContainsGroupError):
+            return _create(array, labels, overwrite, finish)
+    raise SegError(f"{array.uri}: other processes make it again and again; let one end first")
+
+
+def _create(array: ZarrArray, labels: bool, overwrite: bool, finish: bool) -> ZarrArray:
     fs, root = fsspec.core.url_to_fs(array.uri)
     if fs.exists(f"{root}/0/zarr.json"):
         if _same_layout(array):
