@@ -215,3 +215,28 @@ def test_instance_normalisation_is_refused(tmp_path: Path) -> None:
     save_tensors(run, checkpoint_path(run, 7), weights_of(built), provenance)
     with pytest.raises(SegError, match="use batch normalisation"):
         predict(run, output, 7, None, Options())
+
+
+def test_blocks_are_made_again_where_their_array_had_to_be(tmp_path: Path) -> None:
+    shape = (8, 16, 24)
+    store = Store(str(tmp_path))
+    run = run_on(store, "anisotropic", at_once=(8, 8, 8))
+    expected = whole_volume("anisotropic", shape)
+    cuts = [(12, 4), (16, 4), (24, 4), (24, 8)]  # the ROI grows: in a block, by one; other chunks
+    for end, chunk in cuts:
+        roi = Box((0, 0, 0), (8, 8, end))
+        volume = declare(store, image(shape), block=(8, 8, 8), chunk=(chunk,) * 3, roi=roi)
+        got = predicted(Output(store, "runs/r/v", volume), run)
+        assert_equals_whole(got, expected[(slice(None), *roi.slices)])
+    output = Output(store, "runs/r/v", volume)
+    again = predict(run, output, 7, None, Options())
+    assert (again.made, again.passed) == ([], list(output.grid))
+
+
+def test_an_empty_list_of_blocks_is_none_of_them(tmp_path: Path) -> None:
+    output = output_for(tmp_path, (8, 8, 16), block=(8, 8, 8), chunk=(8, 8, 8))
+    run = run_on(output.store, "anisotropic")
+    outcome = predict(run, output, 7, [], Options())
+    assert (outcome.made, outcome.passed) == ([], [])
+    key = next(iter(output.grid))
+    assert predict(run, output, 7, [key, key], Options()).made == [key]

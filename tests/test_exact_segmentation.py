@@ -1,8 +1,10 @@
 """Segmentation by block of ideal affinities is what touches in the ground truth, exactly."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -22,16 +24,18 @@ from stores import (
 )
 
 from seg_core.blockwise import Options
-from seg_core.fragments import make_fragments
+from seg_core.fragments import Fragments, make_fragments
 from seg_core.geometry import Box, Triple, triple
 from seg_core.lut import make_lut
 from seg_core.output import Output
 from seg_core.postprocess.mutex import MutexWatershed
 from seg_core.postprocess.postprocess import Joined, Offset
 from seg_core.postprocess.watershed import Watershed
+from seg_core.records import Record, Records
 from seg_core.segmentation import make_segmentation
 from seg_core.tasks.affinities import Affinities
 from seg_core.tasks.one_hot import OneHot
+from seg_core.volumes.ome_zarr import ZarrArray, create
 
 DIRECT: list[Offset] = [(1, 0, 0), (0, 1, 0), (0, 0, 1)]
 PARAMETERS = {"threshold": 0.5, "size_penalty": 0.0, "repulsion": 0.0, "min_size": 0.0}
@@ -192,3 +196,62 @@ def test_classes_are_the_most_probable_and_never_renumbered(
         give_prediction(output, scaled[::-1])
         got = segment(output, task, Options())
         np.testing.assert_array_equal(got, values[::-1].argmax(0))
+
+
+def test_an_end_between_the_last_piece_and_the_record_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shape, sub_block = (8, 8, 16), (4, 4, 4)
+    truth = random_labels(np.random.default_rng(2), shape, range(1, 6), (3, 3, 3))
+    task = Affinities(postprocess=Watershed(weak_voxels="own", sub_block=sub_block), offsets=DIRECT)
+    output = output_for(tmp_path, shape, block=(8, 8, 8), chunk=sub_block)
+    give_prediction(output, ideal_affinities(truth, DIRECT))
+    label, write = Watershed.label, Records.write
+    labelled: list[int] = []
+
+    def label_some(self: Watershed, *given: Any) -> NDArray[np.uint64]:
+        if len(labelled) == 5:
+            raise KeyboardInterrupt
+        labelled.append(1)
+        return label(self, *given)
+
+    def write_no_end(self: Records, key: str, record: Record) -> None:
+        if record.state == "done":
+            raise KeyboardInterrupt
+        write(self, key, record)
+
+    for owner, name, change in ((Watershed, "label", label_some), (Records, "write", write_no_end)):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(owner, name, change)
+            make_fragments(task, output, 8, None, Options())
+    got = segment(output, task, Options())
+    assert_same_partition(got, ideal_segments(truth))
+    record = Fragments(output, task, 8).records.read("z0000y0000x0000")
+    assert record.figures["sub_blocks_resumed"] == 5
+    assert record.tries == 3
+
+
+def test_a_region_that_grows_is_segmented_again(tmp_path: Path) -> None:
+    shape = (4, 8, 24)
+    truth = random_labels(np.random.default_rng(2), shape, range(1, 6), (3, 3, 3))
+    task = Affinities(postprocess=Watershed(weak_voxels="own"), offsets=DIRECT)
+    for end in (8, 16, 24):
+        roi = Box((0, 0, 0), (4, 8, end))
+        output = output_for(tmp_path, shape, block=(4, 8, 8), chunk=(4, 4, 4), roi=roi)
+        give_prediction(output, ideal_affinities(truth, DIRECT, roi))
+        got = segment(output, task, Options())
+        assert_same_partition(got, ideal_segments(truth[roi.slices]))
+
+
+def test_processes_that_make_one_array_at_once_all_succeed(tmp_path: Path) -> None:
+    for number in range(10):
+        box, meet = Box.of_shape((4, 4, 4)), Barrier(4)
+
+        def make(_: int, uri: str = f"{tmp_path}/{number}.zarr") -> ZarrArray:
+            meet.wait()  # noqa: B023
+            array = ZarrArray(uri, box, None, "uint8", (1.0, 1.0, 1.0), (4, 4, 4))  # noqa: B023
+            return create(array, overwrite=True)
+
+        with ThreadPoolExecutor(4) as pool:
+            for array in pool.map(make, range(4)):
+                assert not array.read().any()
