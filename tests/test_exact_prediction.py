@@ -143,7 +143,7 @@ def cuts(draw: st.DrawFn) -> tuple[Triple, Box, Triple, Triple, Triple | None]:
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @given(cut=cuts(), dtype=st.sampled_from(["float32", "float32", "uint8"]))
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=10, deadline=None, derandomize=True)
 def test_blockwise_equals_whole_volume(
     architecture: str, cut: tuple[Triple, Box, Triple, Triple, Triple | None], dtype: str
 ) -> None:
@@ -176,6 +176,7 @@ def test_a_volume_thinner_than_the_chunk_equals_its_whole(tmp_path: Path) -> Non
     assert_equals_whole(got, whole_volume("isotropic", shape))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("blocks", [1, 2])
 def test_two_workers_give_the_same_bytes_as_one(blocks: int, tmp_path: Path) -> None:
     files = []
