@@ -19,6 +19,9 @@ from seg_core.geometry import Box
 from seg_core.run import RunConfig
 
 
+BYTES_PER_VOXEL = 6  # raw, ids, and where these are known
+
+
 @dataclass(frozen=True)
 class Loaded:
     """A source in memory: raw (c, z, y, x), ids and known (1, z, y, x)."""
@@ -34,13 +37,6 @@ class Crops:
     def __init__(self, config: RunConfig, sources: list[Source], normalize: dict[str, float]):
         self.trainer = config.trainer
         self.normalize = normalize
-        voxels = sum(s.roi.voxels for s in sources)
-        if voxels * 6 > config.compute.memory * 1e9:
-            raise SegError(
-                f"the training sources hold {voxels / 1e6:.0f} million voxels, {voxels * 6e-9:.1f} "
-                f"GB in memory, but compute.memory is {config.compute.memory} GB; give smaller "
-                "ROIs or more memory"
-            )
         self.loaded = [_load(config, s) for s in sources]
         self.share = np.array([s.weight for s in sources]) / sum(s.weight for s in sources)
         self.transforms = compose(config.trainer.augment)
@@ -81,6 +77,21 @@ class Crops:
         room = [n - c for n, c in zip(source.ids.shape[1:], self.trainer.crop, strict=True)]
         begin = [int(rng.integers(r + 1)) for r in room]
         return source, Box.of_shape(self.trainer.crop, begin)
+
+
+def check_memory(config: RunConfig, sources: list[Source]) -> None:
+    """Refuse training data that does not fit: it is held in memory.
+
+    Raises:
+        SegError: with both figures.
+    """
+    voxels = sum(source.roi.voxels for source in sources)
+    if voxels * BYTES_PER_VOXEL > config.compute.memory * 1e9:
+        raise SegError(
+            f"the training sources hold {voxels / 1e6:.3g} million voxels, "
+            f"{voxels * BYTES_PER_VOXEL / 1e9:.2g} GB in memory, but compute.memory is "
+            f"{config.compute.memory:g} GB; give smaller ROIs or more memory"
+        )
 
 
 def _load(config: RunConfig, source: Source) -> Loaded:

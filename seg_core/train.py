@@ -18,7 +18,7 @@ from seg_core.checkpoint import (
     set_weights,
     weights_of,
 )
-from seg_core.crops import Crops
+from seg_core.crops import Crops, check_memory
 from seg_core.datasplit import make_datasplit, open_source
 from seg_core.device import open_device
 from seg_core.errors import SegError
@@ -46,6 +46,7 @@ def train(run: Run, on_log: OnLog | None = None) -> int:
         SegError: the data or the config is unusable, or another process trains this run.
     """
     device = open_device(run.config.compute)
+    check_memory(run.config, [open_source(run, c) for c in run.config.datasplit.train])
     datasplit = make_datasplit(run)
     made_from = _made_from(run.frozen, datasplit)
     last = run.frozen.trainer.iterations

@@ -88,7 +88,10 @@ def segment(
 
 def _chosen(volume: Any, blocks: str | None, shard: str | None) -> list[str] | None:
     if blocks:
-        return blocks.split(",")
+        keys = blocks.split(",")
+        for key in keys:
+            volume.grid.index(key)
+        return keys
     if not shard:
         return None
     first, _, count = shard.partition("/")
