@@ -54,7 +54,7 @@ def files(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def refused(store: Path, result: Result, *words: str) -> None:
+def refused(result: Result, *words: str) -> None:
     message = result.output.strip().splitlines()
     assert result.exit_code != 0
     assert len(message) == 1, result.output
@@ -97,27 +97,27 @@ def test_a_file_with_a_mistake_is_not_added(
     store: Path, command: str, name: str, text: str, words: list[str]
 ) -> None:
     before = files(store)
-    refused(store, call(store.parent, command, "add", **{name: text}), *words)
+    refused(call(store.parent, command, "add", **{name: text}), *words)
     assert files(store) == before
 
 
 @pytest.mark.parametrize("what", ["volume", "run"])
 def test_a_file_that_is_not_there(store: Path, what: str) -> None:
     result = CliRunner().invoke(seg, [what, "add", "nowhere/x.yaml"])
-    refused(store, result, "nowhere/x.yaml", "No such file")
+    refused(result, "nowhere/x.yaml", "No such file")
 
 
 def test_importing_what_is_not_there_or_unlabelled(store: Path) -> None:
     before = files(store)
     dest = str(store / "volumes/new/raw.zarr")
     size = ["--voxel-size", "8,8,8"]
-    refused(store, CliRunner().invoke(seg, ["import", "no.tif", dest, *size]), "no.tif")
+    refused(CliRunner().invoke(seg, ["import", "no.tif", dest, *size]), "no.tif")
     image = store.parent / "zeros.tif"
     tifffile.imwrite(image, np.zeros((6, 8, 8), np.uint8))
     arguments = ["import", str(image), dest]
-    refused(store, CliRunner().invoke(seg, arguments), "--voxel-size")
-    refused(store, CliRunner().invoke(seg, [*arguments, "--voxel-size", "0,8,8"]), "voxel")
-    refused(store, CliRunner().invoke(seg, [*arguments, *size, "--labels"]), "no object")
+    refused(CliRunner().invoke(seg, arguments), "--voxel-size")
+    refused(CliRunner().invoke(seg, [*arguments, "--voxel-size", "0,8,8"]), "voxel")
+    refused(CliRunner().invoke(seg, [*arguments, *size, "--labels"]), "no object")
     assert files(store) == before
 
 
@@ -135,7 +135,7 @@ def test_training_that_cannot_be_is_refused_before_it_begins(
 ) -> None:
     call(store.parent, "run", "add", bad=text)
     before = files(store)
-    refused(store, call(store.parent, "train", "bad"), *words)
+    refused(call(store.parent, "train", "bad"), *words)
     assert files(store) == before
 
 
@@ -145,7 +145,7 @@ def test_labels_without_an_object(store: Path) -> None:
     call(store.parent, "run", "add", hollow__run=RUN)
     assert call(store.parent, "run", "add", blank=RUN.replace("cube", "hollow")).exit_code == 0
     before = files(store)
-    refused(store, call(store.parent, "train", "blank"), "no object", "hollow")
+    refused(call(store.parent, "train", "blank"), "no object", "hollow")
     assert files(store) == before
 
 
@@ -153,7 +153,7 @@ def test_a_voxel_size_of_zero_in_the_metadata(store: Path) -> None:
     write(store / "volumes/thin/raw.zarr", np.zeros((16, 16, 16), np.uint8), (0.0, 8.0, 8.0))
     before = files(store)
     text = VOLUME.replace("labels: labels.zarr\n", "")
-    refused(store, call(store.parent, "volume", "add", thin=text), "voxel size (0.0, 8.0, 8.0)")
+    refused(call(store.parent, "volume", "add", thin=text), "voxel size (0.0, 8.0, 8.0)")
     assert files(store) == before
 
 
@@ -162,7 +162,6 @@ def test_an_edited_file_of_a_frozen_run_is_refused_with_the_difference(store: Pa
     before = files(store)
     edited = RUN.replace("crop: [8, 8, 8]", "crop: [8, 8, 4], seed: 7")
     refused(
-        store,
         call(store.parent, "run", "add", good=edited),
         "trainer.crop was [8, 8, 8] and is [8, 8, 4]",
         "trainer.seed was 0 and is 7",
@@ -178,7 +177,7 @@ def test_an_edited_file_of_a_frozen_run_is_refused_with_the_difference(store: Pa
 def test_data_that_changed_after_training_wants_a_new_run(store: Path) -> None:
     assert call(store.parent, "train", "good").exit_code == 0
     write(store / "volumes/cube/labels.zarr", np.full((16, 16, 16), 2, np.uint32))
-    refused(store, call(store.parent, "train", "good"), "cube: labels", "new run name")
+    refused(call(store.parent, "train", "good"), "cube: labels", "new run name")
 
 
 @pytest.mark.parametrize(
@@ -199,5 +198,5 @@ def test_a_step_that_has_nothing_to_work_on(
     store: Path, command: list[str], words: list[str]
 ) -> None:
     before = files(store)
-    refused(store, call(store.parent, *command), *words)
+    refused(call(store.parent, *command), *words)
     assert set(files(store)) - set(before) <= {store / "runs/good/run.json"}
