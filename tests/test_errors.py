@@ -102,7 +102,8 @@ def test_a_file_with_a_mistake_is_not_added(
 
 
 @pytest.mark.parametrize("what", ["volume", "run"])
-def test_a_file_that_is_not_there(store: Path, what: str) -> None:
+@pytest.mark.usefixtures("store")
+def test_a_file_that_is_not_there(what: str) -> None:
     result = CliRunner().invoke(seg, [what, "add", "nowhere/x.yaml"])
     refused(result, "nowhere/x.yaml", "No such file")
 
