@@ -1,5 +1,6 @@
 """`python -m seg_assets`: what one starts by hand on the Dagster side."""
 
+import signal
 import sys
 
 import click
@@ -19,15 +20,18 @@ def materialize(run: str, volumes: tuple[str, ...]) -> None:
     What is done already is passed over. Dagster's records go to DAGSTER_HOME, .local/dagster
     unless it is set; look at them with: dagster dev
     """
-    from seg_assets.home import make_home
     from seg_assets.materialize import materialize_all
     from seg_core.errors import SegError
 
     try:
-        materialize_all(run, volumes, make_home())
+        materialize_all(run, volumes)
     except SegError as error:
         raise click.ClickException(str(error)) from None
+    except KeyboardInterrupt:
+        click.echo("interrupted; what is done is kept, the same command goes on there", err=True)
+        sys.exit(130)
 
 
 if __name__ == "__main__":
-    sys.exit(commands(prog_name="python -m seg_assets"))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    commands(prog_name="python -m seg_assets")

@@ -4,13 +4,13 @@ A backfill under `dagster dev` does the same, but its daemon looks every 30 seco
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import click
 import dagster as dg
 
 from seg_assets import training
 from seg_assets.definitions import families
+from seg_assets.home import open_instance
 from seg_assets.partitions import RUNS
 from seg_assets.resources import StoreResource
 from seg_assets.volume import volume_assets
@@ -22,18 +22,19 @@ from seg_core.volumes.declared import load_volume
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
-def materialize_all(run: str, volumes: Sequence[str], home: Path) -> None:
+def materialize_all(run: str, volumes: Sequence[str]) -> None:
     """Bring every asset of a run up to date, on the volumes named or else on all.
 
     Raises:
         SegError: there is no such run or volume, or a step failed.
+        KeyboardInterrupt: Ctrl-C; all that is done is kept.
     """
     store = Store()
     load_run(store, run)
     assets = [training.datasplit, training.checkpoint, training.validation_scores]
     named = [asset for name in volumes for asset in volume_assets(load_volume(store, name))]
     assets += named or families(store)
-    with dg.DagsterInstance.from_config(str(home)) as instance:
+    with open_instance() as instance:
         instance.add_dynamic_partitions(str(RUNS.name), [run])
         for number, asset in enumerate(assets, start=1):
             click.echo(f"[{number}/{len(assets)}] {asset.key.to_user_string()}", err=True)
@@ -67,11 +68,17 @@ def _all_blocks(asset: dg.AssetsDefinition, run: str) -> Mapping[str, str]:
 
 
 def _reason(result: dg.ExecuteInProcessResult) -> str:
-    """Why a step failed: our own sentence, or else the message of the error."""
+    """Why a step failed: our own sentence, or else the message of the error.
+
+    Raises:
+        KeyboardInterrupt: that is why.
+    """
     events = result.get_step_failure_events()
     failure = events[0].step_failure_data if events else None
     if failure is None or failure.error is None:
         return "its dagster run failed before it began"
+    if failure.error.cls_name == dg.DagsterExecutionInterruptedError.__name__:
+        raise KeyboardInterrupt
     if failure.user_failure_data and failure.user_failure_data.description:
         return failure.user_failure_data.description
     return (failure.error.cause or failure.error).message.strip()

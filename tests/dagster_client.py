@@ -1,0 +1,108 @@
+"""What one does in the UI, through its GraphQL: launch, backfill, look at partitions and events."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from dagster_dev import DagsterDev, wait_for
+
+REPOSITORY = {"repositoryLocationName": "seg", "repositoryName": "__repository__"}
+ENDED = {"SUCCESS", "FAILURE", "CANCELED"}
+
+LAUNCH = """mutation($params: ExecutionParams!) { launchRun(executionParams: $params) {
+  __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
+  ... on RunConfigValidationInvalid { errors { message } } } }"""
+STATUS = "query($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"
+EVENTS = """query($id: ID!) { logsForRun(runId: $id) { ... on EventConnection { events {
+  __typename ... on MessageEvent { message }
+  ... on MaterializationEvent { partition }
+  ... on ExecutionStepFailureEvent { failureMetadata { description metadataEntries {
+    label ... on MarkdownMetadataEntry { mdStr } } } } } } } }"""
+BACKFILL = """mutation($params: LaunchBackfillParams!) {
+  launchPartitionBackfill(backfillParams: $params) { __typename
+  ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }"""
+BACKFILL_STATUS = """query($id: String!) { partitionBackfillOrError(backfillId: $id) {
+  ... on PartitionBackfill { status runs { runId } } } }"""
+PARTITIONS = """query($keys: [AssetKeyInput!]) { assetNodes(assetKeys: $keys) {
+  partitionStats { numMaterialized numFailed } partitionKeysByDimension { name partitionKeys }
+  assetPartitionStatuses { ... on MultiPartitionStatuses { ranges {
+    primaryDimStartKey primaryDimEndKey
+    secondaryDim { ... on DefaultPartitionStatuses { failedPartitions } } } } } } }"""
+
+
+class Client:
+    """One volume's assets on a running `dagster dev`."""
+
+    def __init__(self, dagster: DagsterDev, volume: str) -> None:
+        self.dagster, self.volume = dagster, volume
+
+    def _key(self, asset: str) -> dict[str, list[str]]:
+        return {"path": [self.volume, asset]}
+
+    def run(self, asset: str, tags: dict[str, str]) -> tuple[str, list[dict[str, Any]]]:
+        """Launch one dagster run and wait for its end: status and events."""
+        selector = {**REPOSITORY, "jobName": "__ASSET_JOB", "assetSelection": [self._key(asset)]}
+        metadata = {"tags": [{"key": f"dagster/{k}", "value": v} for k, v in tags.items()]}
+        params = {"selector": selector, "mode": "default", "executionMetadata": metadata}
+        launched = self.dagster.ask(LAUNCH, params=params)["launchRun"]
+        assert launched["__typename"] == "LaunchRunSuccess", launched
+        number = launched["run"]["runId"]
+        return wait_for(f"the run of {asset}", lambda: self._ended(number)), self.events(number)
+
+    def run_blocks(self, asset: str, run: str) -> tuple[str, list[dict[str, Any]]]:
+        """The same for all blocks of a training run, in one dagster run."""
+        blocks = self._partitions(asset)["block"]
+        ends = {"start": f"{blocks[0]}|{run}", "end": f"{blocks[-1]}|{run}"}
+        return self.run(asset, {f"asset_partition_range_{k}": v for k, v in ends.items()})
+
+    def _ended(self, run: str) -> str | None:
+        status: str = self.dagster.ask(STATUS, id=run)["runOrError"]["status"]
+        return status if status in ENDED else None
+
+    def events(self, run: str) -> list[dict[str, Any]]:
+        """Everything that a dagster run logged."""
+        found: list[dict[str, Any]] = self.dagster.ask(EVENTS, id=run)["logsForRun"]["events"]
+        return found
+
+    def backfill(self, asset: str, partitions: Sequence[str]) -> tuple[str, list[str]]:
+        """Backfill partitions and wait for the end: status, and its dagster runs."""
+        params = {"assetSelection": [self._key(asset)], "partitionNames": list(partitions)}
+        launched = self.dagster.ask(BACKFILL, params=params)["launchPartitionBackfill"]
+        assert launched["__typename"] == "LaunchBackfillSuccess", launched
+        number = launched["backfillId"]
+        return wait_for(f"the backfill of {asset}", lambda: self._backfilled(number), seconds=240)
+
+    def _backfilled(self, number: str) -> tuple[str, list[str]] | None:
+        found = self.dagster.ask(BACKFILL_STATUS, id=number)["partitionBackfillOrError"]
+        ended = found["status"].startswith(("COMPLETED", "FAILED", "CANCELED"))
+        return (found["status"], [run["runId"] for run in found["runs"]]) if ended else None
+
+    def _node(self, asset: str) -> dict[str, Any]:
+        node: dict[str, Any] = self.dagster.ask(PARTITIONS, keys=[self._key(asset)])["assetNodes"][
+            0
+        ]
+        return node
+
+    def _partitions(self, asset: str) -> dict[str, list[str]]:
+        dimensions = self._node(asset)["partitionKeysByDimension"]
+        return {d["name"]: d["partitionKeys"] for d in dimensions}
+
+    def partitions(self, asset: str) -> list[str]:
+        """Every partition key of an asset by block."""
+        found = self._partitions(asset)
+        return [f"{block}|{run}" for block in found["block"] for run in found["run"]]
+
+    def counts(self, asset: str) -> tuple[int, int]:
+        """Partitions that the UI calls materialized, and failed."""
+        stats = self._node(asset)["partitionStats"]
+        return stats["numMaterialized"], stats["numFailed"]
+
+    def failed(self, asset: str) -> list[str]:
+        """The partitions that the UI calls failed."""
+        ranges = self._node(asset)["assetPartitionStatuses"]["ranges"]
+        return [
+            f"{block}|{run}"
+            for block in self._partitions(asset)["block"]
+            for found in ranges
+            if found["primaryDimStartKey"] <= block <= found["primaryDimEndKey"]
+            for run in found["secondaryDim"]["failedPartitions"]
+        ]

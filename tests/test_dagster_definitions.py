@@ -1,0 +1,247 @@
+"""The definitions without a daemon: what is served, and what each asset does in this process."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from click.testing import CliRunner, Result
+from tiny_run import VOLUME, files_of, make_run, make_volume, unreadable
+
+from seg_assets.__main__ import commands
+from seg_assets.automation import register_runs
+from seg_assets.definitions import definitions_of
+from seg_assets.failures import NAMED, sentence_of
+from seg_assets.home import open_instance
+from seg_core.blockwise import Options, Outcome
+from seg_core.records import Record
+from seg_core.run import Run
+from seg_core.store import Store
+from seg_core.train import train
+from seg_core.validate import validate
+from seg_core.volumes.declared import Volume
+
+TRAINING = {"datasplit", "checkpoint", "validation_scores"}
+STEPS = {"prediction", "fragments", "lut", "segmentation", "report"}
+FIRST, LAST = "z0000y0000x0000", "z0000y0001x0001"  # of the 4 blocks of a section
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Store:
+    return Store(str(tmp_path))
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Two volumes; one run is trained and validated, another was only added."""
+    store = Store(str(tmp_path_factory.mktemp("store")))
+    make_volume(store)
+    make_volume(store, "more-data")
+    make_run(store, "later")
+    run = make_run(store)
+    train(run)
+    validate(run)
+    return store
+
+
+def keys_of(definitions: dg.Definitions) -> set[str]:
+    return {key.to_user_string() for key in definitions.resolve_all_asset_keys()}
+
+
+def make_section(
+    store: Store, instance: dg.DagsterInstance, *runs: str, force: bool = False
+) -> dg.ExecuteInProcessResult:
+    """Prediction of the first 4 blocks for some runs, in one dagster run."""
+    asset = definitions_of(store.uri).resolve_assets_def(dg.AssetKey(["more-data", "prediction"]))
+    instance.add_dynamic_partitions("runs", list(runs))
+    ends = {"start": f"{FIRST}|{runs[0]}", "end": f"{LAST}|{runs[-1]}"}
+    return dg.materialize(
+        [asset],
+        instance=instance,
+        tags={f"dagster/asset_partition_range_{end}": key for end, key in ends.items()},
+        run_config={"ops": {asset.op.name: {"config": {"force": force}}}},
+        raise_on_error=False,
+    )
+
+
+def materialized(result: dg.ExecuteInProcessResult) -> set[str | None]:
+    return {event.partition for event in result.all_events if event.is_step_materialization}
+
+
+def failure_of(result: dg.ExecuteInProcessResult) -> str:
+    (event,) = result.get_step_failure_events()
+    failure = event.step_failure_data.user_failure_data
+    assert failure is not None
+    return str(failure.description)
+
+
+def test_loading_imports_no_torch(store: Store) -> None:
+    code = (
+        "import sys, json; from seg_assets.definitions import definitions_of; "
+        f"definitions_of({store.uri!r}).get_repository_def(); print(json.dumps(list(sys.modules)))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    modules = set(json.loads(found.stdout))
+    assert "seg_core.volumes.declared" in modules
+    assert modules.isdisjoint({"torch", "monai", "daisy", "matplotlib"})
+
+
+def test_without_volumes_only_training_is_served(empty: Store) -> None:
+    assert keys_of(definitions_of(empty.uri)) == TRAINING
+
+
+def test_a_volume_is_a_family(store: Store) -> None:
+    definitions = definitions_of(store.uri)
+    dg.Definitions.validate_loadable(definitions)
+    families = {f"{volume}/{step}" for volume in ("phantom", "more-data") for step in STEPS}
+    assert keys_of(definitions) == TRAINING | families
+    nodes = definitions.resolve_asset_graph()
+    prediction, fragments, lut = (
+        nodes.get(dg.AssetKey(["more-data", step])) for step in ("prediction", "fragments", "lut")
+    )
+    assert prediction.group_name == "more_data"
+    assert prediction.backfill_policy != fragments.backfill_policy  # else one run for both
+    assert isinstance(prediction.partitions_def, dg.MultiPartitionsDefinition)
+    assert isinstance(lut.partitions_def, dg.DynamicPartitionsDefinition)
+    assert all(node.owners and node.description for node in (prediction, fragments, lut))
+
+
+def test_a_broken_volume_takes_away_only_itself(
+    empty: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_volume(empty, "good_one")
+    make_volume(empty, "good-one")  # a step's name holds no -
+    empty.write_bytes("volumes/typo.yaml", b"row: raw.zarr")
+    empty.write_bytes("volumes/gone.yaml", VOLUME.encode())
+    empty.write_bytes("volumes/Capital.yaml", VOLUME.encode())
+    definitions = definitions_of(empty.uri)
+    dg.Definitions.validate_loadable(definitions)
+    assert keys_of(definitions) == TRAINING | {f"good-one/{step}" for step in STEPS}
+    for name in ("typo", "gone", "Capital", "good_one"):
+        assert f"volume {name} is left out of the assets: " in caplog.text
+
+
+def test_every_run_file_becomes_a_partition(empty: Store) -> None:
+    for name in ("one", "two", "Not a name|"):
+        empty.write_bytes(f"runs/{name}.yaml", b"")
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.add_dynamic_partitions("runs", ["one", "removed"])
+        context = dg.build_sensor_context(instance, resources={"store": empty})
+        result = register_runs(context)
+        assert isinstance(result, dg.SensorResult)
+        assert result.dynamic_partitions_requests
+        (request,) = result.dynamic_partitions_requests
+        assert isinstance(request, dg.AddDynamicPartitionsRequest)
+        assert request.partition_keys == ["two"]
+        instance.add_dynamic_partitions("runs", ["two"])
+        assert isinstance(register_runs(context), dg.SkipReason)
+
+
+def test_one_dagster_run_over_blocks_of_several_runs(store: Store) -> None:
+    key = dg.AssetKey(["more-data", "prediction"])
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = make_section(store, instance, "later", "tiny")
+        made = instance.get_materialized_partitions(key)
+    assert not result.success
+    assert made == {f"z0000y000{y}x000{x}|tiny" for y in (0, 1) for x in (0, 1)}
+    assert failure_of(result).startswith("4 block(s) failed")
+    assert f"{LAST}|later: run later has no best checkpoint yet" in failure_of(result)
+
+
+def test_what_is_done_is_passed_over_and_shown(store: Store) -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        make_section(store, instance, "tiny")
+        before = files_of(store, "tiny", "more-data")
+        again = make_section(store, instance, "tiny")
+        assert len(materialized(again)) == 4
+        key = dg.AssetKey(["more-data", "prediction"])
+        event = instance.get_latest_materialization_event(key)
+    assert files_of(store, "tiny", "more-data") == before
+    assert event is not None
+    assert event.asset_materialization is not None
+    assert event.asset_materialization.metadata["voxels"].value == 24**3
+
+
+def test_forced_blocks_are_made_again(store: Store) -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        make_section(store, instance, "tiny")
+        before = files_of(store, "tiny", "more-data")
+        assert make_section(store, instance, "tiny", force=True).success
+    now = files_of(store, "tiny", "more-data")
+    records = {name for name in now if name.startswith("blocks/prediction/")}
+    assert {name for name in records if now[name] != before[name]} == records
+
+
+def test_a_bad_block_among_those_that_are_done(store: Store) -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        make_section(store, instance, "tiny")
+    with dg.DagsterInstance.ephemeral() as instance:
+        with unreadable(store, [LAST], "more-data"):  # newly written, so the block is stale
+            result = make_section(store, instance, "tiny")
+        made = instance.get_materialized_partitions(dg.AssetKey(["more-data", "prediction"]))
+    assert len(made) == 3
+    assert failure_of(result).startswith(f"1 block(s) failed, all others are done. {LAST}|tiny: ")
+
+
+def test_a_block_is_known_though_the_process_dies_after_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def step(_run: Run, _volume: Volume, keys: list[str], options: Options) -> Outcome:
+        assert options.on_block
+        options.on_block(keys[0], Record("done"))
+        raise MemoryError
+
+    monkeypatch.setattr("seg_core.segment.predict_volume", step)
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert not make_section(store, instance, "tiny").success
+        made = instance.get_materialized_partitions(dg.AssetKey(["more-data", "prediction"]))
+    assert made == {f"{FIRST}|tiny"}
+
+
+def test_many_reasons_make_a_short_sentence() -> None:
+    reasons = {f"b{number}|r": "no prediction" for number in range(NAMED + 5)}
+    sentence = sentence_of({**reasons, "b0|r": "disk full"})
+    assert sentence.startswith("25 block(s) failed, all others are done. b0|r: disk full; b1|r, b2")
+    assert sentence.endswith("b19|r: no prediction; and 5 more")
+
+
+@pytest.mark.slow
+def test_materialize_makes_everything_once(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEG_STORE", store.uri)
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
+    done = materialize("tiny", "phantom")
+    assert done.exit_code == 0, done.output
+    with open_instance() as instance:
+        for step in ("prediction", "fragments", "segmentation"):
+            key = dg.AssetKey(["phantom", step])
+            assert len(instance.get_materialized_partitions(key)) == 20
+        assert instance.get_materialized_partitions(dg.AssetKey("checkpoint")) == {"tiny"}
+    before = files_of(store, "tiny")
+    assert materialize("tiny", "phantom").exit_code == 0
+    now = files_of(store, "tiny")
+    reports = {"report.json", "report.html"}
+    assert {name for name in now if now[name] != before[name]} <= reports
+
+
+def test_materialize_says_what_failed(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEG_STORE", store.uri)
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
+    with unreadable(store, [LAST], "more-data"):
+        failed = materialize("tiny", "more-data")
+    assert failed.exit_code == 1
+    assert "Error: more-data/prediction: 1 block(s) failed, all others are done" in failed.output
+    assert f"{LAST}|tiny: " in failed.output
+    assert "Traceback" not in failed.output
+    unknown = materialize("tiny", "nowhere")
+    assert (unknown.exit_code, unknown.output.count("\n")) == (1, 1)
+    assert "no volume 'nowhere'" in unknown.output
+
+
+def materialize(*arguments: str) -> Result:
+    return CliRunner().invoke(commands, ["materialize", *arguments])

@@ -1,0 +1,71 @@
+"""The smallest run on the smallest volume of 20 blocks, whole in a store, in a second."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from seg_core.geometry import Box, triple
+from seg_core.phantom import make_phantom
+from seg_core.run import Run, add_run
+from seg_core.store import Store
+from seg_core.volumes.declared import Volume, add_volume
+from seg_core.volumes.ome_zarr import ZarrArray, create
+
+BLOCK, RAW_CHUNK = 24, 8
+VOLUME = f"raw: raw.zarr\nlabels: labels.zarr\nblock: {[BLOCK] * 3}\nchunk: {[BLOCK // 2] * 3}\n"
+RUN = """
+datasplit:
+  train: [{volume: phantom, roi: '0:60, :, :'}]
+  validate: [{volume: phantom, roi: '60:120, :, :'}]
+architecture:  # a reach of 4 voxels, so that the chunk in a block's middle is read by it alone
+  kind: unet
+  features: [4, 6, 8]
+  kernels: [[3, 3, 3], [1, 1, 1], [1, 1, 1]]
+  strides: [[2, 2, 2], [1, 1, 1]]
+trainer: {iterations: 12, crop: [16, 16, 16], warm_up: 2}
+compute: {device: cpu, threads: 1}
+"""
+
+
+def make_volume(store: Store, name: str = "phantom") -> Volume:
+    """A phantom of 5 x 2 x 2 blocks."""
+    raw, labels = make_phantom((5 * BLOCK, 2 * BLOCK, 2 * BLOCK), seed=1)
+    for array, data in (("raw", raw), ("labels", labels)):
+        uri, box = store.path(f"volumes/{name}/{array}.zarr"), Box.of_shape(data.shape)
+        chunk = triple([RAW_CHUNK] * 3)
+        create(ZarrArray(uri, box, None, data.dtype.name, (10, 10, 10), chunk)).write(box, data)
+    return add_volume(store, name, VOLUME.encode(), "phantom.yaml")
+
+
+def make_run(store: Store, name: str = "tiny") -> Run:
+    return add_run(store, name, RUN.encode(), "tiny.yaml")
+
+
+@contextmanager
+def unreadable(store: Store, blocks: list[str], volume: str = "phantom") -> Iterator[None]:
+    """A chunk of raw data in the middle of each block is garbage, until the body ends."""
+    files = {middle_chunk(store, key, volume): b"" for key in blocks}
+    for path in files:
+        files[path] = path.read_bytes()
+        path.write_bytes(b"garbage")
+    try:
+        yield
+    finally:
+        for path, content in files.items():
+            path.write_bytes(content)
+
+
+def middle_chunk(store: Store, key: str, volume: str = "phantom") -> Path:
+    """The file that holds the chunk in the middle of a block."""
+    z, y, x = (int(key[1 + 5 * axis : 5 + 5 * axis]) * 3 + 1 for axis in range(3))
+    return Path(store.path(f"volumes/{volume}/raw.zarr/0/c/{z}/{y}/{x}"))
+
+
+def files_of(store: Store, run: str, volume: str = "phantom") -> dict[str, tuple[int, bytes]]:
+    """When every file of a run on a volume was written, and what it holds."""
+    root = Path(store.path(f"runs/{run}/{volume}"))
+    return {
+        str(path.relative_to(root)): (path.stat().st_mtime_ns, path.read_bytes())
+        for path in sorted(root.rglob("*"))
+        if path.is_file()
+    }
