@@ -18,7 +18,6 @@ from seg_core.errors import SegError
 from seg_core.geometry import Box
 from seg_core.run import RunConfig
 
-
 BYTES_PER_VOXEL = 6  # raw, ids, and where these are known
 
 

@@ -50,6 +50,8 @@ class Predict(Stage):
     def halo(self) -> Triple:
         """Voxels of context on each side of a piece."""
         network, provenance, _ = self._checkpoint
+        if "halo" in provenance:
+            return triple(provenance["halo"])
         return find_halo(network, provenance["channels"], self.run.frozen.architecture.stride)
 
     @cached_property

@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
+from seg_core.architectures.receptive_field import find_halo
 from seg_core.checkpoint import (
     checkpoint_path,
     iterations,
@@ -94,6 +95,8 @@ def _start(run: Run, datasplit: dict[str, Any], made_from: str, device: torch.de
     sources = [open_source(run, c) for c in config.datasplit.train]
     torch.manual_seed(config.trainer.seed)
     network = config.architecture.build(datasplit["channels"], len(config.task.channels))
+    # found before any work: a network that has none cannot predict by block
+    halo = find_halo(network, datasplit["channels"], config.architecture.stride)
     network.to(device).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     optimizer = torch.optim.AdamW(
         network.parameters(), config.trainer.learning_rate, weight_decay=config.trainer.weight_decay
@@ -103,6 +106,7 @@ def _start(run: Run, datasplit: dict[str, Any], made_from: str, device: torch.de
         "made_from": made_from,
         "channels": datasplit["channels"],
         "normalize": datasplit["normalize"],
+        "halo": halo,
         "seed": config.trainer.seed,
         "torch": torch.__version__,
     }

@@ -14,8 +14,8 @@ _LARGEST = 160
 def find_halo(network: "nn.Module", in_channels: int, stride: Triple) -> Triple:
     """Voxels of context that make a block's output equal to that of the whole volume.
 
-    NaN spreads through every operation, so NaN in one cell of the pooling grid marks exactly the
-    outputs that depend on it. The halo is a multiple of the stride.
+    NaN spreads through every operation, so NaN in one voxel marks exactly the outputs that depend
+    on it. Which these are depends on the voxel's place in the pooling grid: all are tried.
 
     Raises:
         SegError: every output depends on everything, as with instance normalisation or global
@@ -25,26 +25,30 @@ def find_halo(network: "nn.Module", in_channels: int, stride: Triple) -> Triple:
 
 
 def _along(network: "nn.Module", in_channels: int, stride: Triple, axis: int) -> int:
-    import torch
-
-    step = stride[axis]
-    size = 2 * step
+    # enough of the other axes for pooling: along them it only counts whether NaN arrives
+    shape, size = [2 * s for s in stride], 8 * stride[axis]
     while size <= _LARGEST:
+        shape[axis] = 2 * size + stride[axis]
+        places = range(size, size + stride[axis])
+        reaches = [_reach(network, (in_channels, *shape), axis, place) for place in places]
+        if None not in reaches:
+            return max(reach for reach in reaches if reach is not None)
         size *= 2
-        # enough of the other axes for one cell: along them only whether it arrives counts
-        shape = [2 * s for s in stride]
-        shape[axis] = 2 * size // step * step + step
-        image = torch.zeros(1, in_channels, *shape)
-        first = size // step * step
-        image.movedim(2 + axis, 0)[first : first + step] = torch.nan
-        network.eval()
-        with torch.no_grad():
-            marked = network(image).isnan().movedim(2 + axis, 0).flatten(1).any(1)
-        touched = marked.nonzero().flatten()
-        if touched[0] > 0 and touched[-1] < shape[axis] - 1:
-            reach = max(first - int(touched[0]), int(touched[-1]) - first - step + 1) + step - 1
-            return -(-reach // step) * step
     raise SegError(
         "this network's output depends on all of its input (instance normalisation or global "
         "attention?), so blocks cannot be exact; use batch normalisation"
     )
+
+
+def _reach(network: "nn.Module", shape: tuple[int, ...], axis: int, place: int) -> int | None:
+    """How far from voxel `place` an output depends on it; None where that is to the very end."""
+    import torch
+
+    image = torch.zeros(1, *shape)
+    image.movedim(2 + axis, 0)[place] = torch.nan
+    with torch.no_grad():
+        marked = network.eval()(image).isnan().movedim(2 + axis, 0).flatten(1).any(1)
+    touched = marked.nonzero().flatten()
+    if touched[0] == 0 or touched[-1] == len(marked) - 1:
+        return None
+    return max(place - int(touched[0]), int(touched[-1]) - place)
