@@ -15,7 +15,7 @@ from seg_core.errors import SegError
 Triple = tuple[int, int, int]
 
 AXES = "zyx"
-_KEY = re.compile(r"z(\d+)y(\d+)x(\d+)")
+_KEY = re.compile(r"z(\d{4,})y(\d{4,})x(\d{4,})", re.ASCII)
 
 
 def triple(values: Sequence[int]) -> Triple:
@@ -102,7 +102,7 @@ def parse_box(text: str, inside: Box) -> Box:
         SegError: three slices are not given, or they reach outside `inside` or hold no voxel.
     """
     parts = [part.strip() for part in text.split(",")]
-    bounds = [re.fullmatch(r"(-?\d*)\s*:\s*(-?\d*)", part) for part in parts]
+    bounds = [re.fullmatch(r"(-?\d+)?\s*:\s*(-?\d+)?", part) for part in parts]
     if len(parts) != 3 or not all(bounds):
         raise SegError(f"ROI {text!r}: expected three slices in voxels, z, y, x, as in '0:160,:,:'")
     begin, end = [], []
@@ -145,7 +145,9 @@ class BlockGrid:
         """
         match = _KEY.fullmatch(key)
         index = triple([int(group) for group in match.groups()]) if match else (-1, -1, -1)
-        if not all(0 <= i < n for i, n in zip(index, self.counts, strict=True)):
+        inside = all(0 <= i < n for i, n in zip(index, self.counts, strict=True))
+        # one block has one key: records and files are named by it
+        if not inside or block_key(index) != key:
             last = block_key(triple([n - 1 for n in self.counts]))
             raise SegError(f"no block {key!r}: this volume's blocks are z0000y0000x0000 to {last}")
         return index
