@@ -6,6 +6,8 @@ import socket
 import threading
 import time
 import uuid
+from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -14,6 +16,7 @@ from seg_core.store import Store
 
 BEAT_SECONDS = 10.0
 EXPIRY_SECONDS = 45.0
+LOOK_SECONDS = 1.0
 
 
 class Lease:
@@ -36,7 +39,7 @@ class Lease:
             Busy: a living process holds it.
         """
         while not self.store.create_bytes(self.path, self._content(0)):
-            self._remove_if_dead()
+            self._remove_that_of_the_dead()
         self._thread.start()
         return self
 
@@ -48,24 +51,35 @@ class Lease:
     ) -> None:
         self._stop.set()
         self._thread.join()
-        self.store.remove(self.path)
+        if self._is_ours():
+            self.store.remove(self.path)
 
     def _content(self, beat: int) -> bytes:
-        holder = {"owner": self._owner, "host": socket.gethostname(), "pid": os.getpid()}
-        return json.dumps(holder | {"beat": beat}).encode()
+        pid = os.getpid()
+        holder = {"owner": self._owner, "host": socket.gethostname(), "pid": pid}
+        return json.dumps(holder | {"started": _started(pid), "beat": beat}).encode()
 
     def _beat(self) -> None:
         beat = 0
         while not self._stop.wait(BEAT_SECONDS):
-            beat += 1
-            self.store.write_bytes(self.path, self._content(beat))
+            # a store that cannot be reached for a moment is tried again at the next beat
+            with suppress(Exception):
+                if not self._is_ours():
+                    return
+                beat += 1
+                self.store.write_bytes(self.path, self._content(beat))
 
-    def _remove_if_dead(self) -> None:
+    def _is_ours(self) -> bool:
+        # a machine that slept for too long was passed over: what is there now is another's
+        holder = self.store.read_json(self.path)
+        return holder is not None and bool(holder["owner"] == self._owner)
+
+    def _remove_that_of_the_dead(self) -> None:
         holder = self.store.read_json(self.path)
         if holder is None:
             return
         if holder["host"] == socket.gethostname():
-            alive = _process_lives(holder["pid"])
+            alive = _started(holder["pid"]) == holder["started"] != ""
         else:
             alive = self._beats(holder)
         if alive:
@@ -73,24 +87,32 @@ class Lease:
                 f"{self.what}: process {holder['pid']} on {holder['host']} is at it; wait for its "
                 "end, or stop it first"
             )
-        self.store.remove(self.path)
+        # others may have found the same: it is removed only if it is still that one's
+        self.store.remove_json(self.path, holder)
 
     def _beats(self, holder: dict[str, Any]) -> bool:
         # clocks of machines differ, so what counts is whether the lease changes while we look
         until = time.monotonic() + EXPIRY_SECONDS
         while time.monotonic() < until:
-            if self._stop.wait(1.0) or self.store.read_json(self.path) != holder:
-                return True
+            time.sleep(LOOK_SECONDS)
+            if (now := self.store.read_json(self.path)) != holder:
+                return now is not None
         return False
 
 
-def _process_lives(pid: int) -> bool:
-    if pid == os.getpid():
-        return True
+def _started(pid: int) -> str:
+    """When a living process of this machine began; "" where there is none.
+
+    The number alone does not tell: a container that starts again gives it to another process.
+    """
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
-        return False
+        return ""
     except PermissionError:
-        return True
-    return True
+        pass  # somebody else's
+    try:
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return "unknown"
+    return "" if state in "ZX" else fields[18]

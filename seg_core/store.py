@@ -3,9 +3,11 @@
 Files appear whole or not at all: locally by a rename, on object stores by nature.
 """
 
+import fcntl
 import json
 import os
 import uuid
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,14 +23,16 @@ class Store:
     """Read and write small files by their path relative to the store's root."""
 
     def __init__(self, uri: str | None = None) -> None:
-        self.uri = (uri or os.environ.get("SEG_STORE") or DEFAULT_STORE).rstrip("/")
+        given = uri or os.environ.get("SEG_STORE") or DEFAULT_STORE
+        self.uri = given.removeprefix("file://").rstrip("/")
         if "://" not in self.uri:
             self.uri = str(Path(self.uri).absolute())
 
     @cached_property
     def fs(self) -> Any:
         """The fsspec file system that holds the store."""
-        return fsspec.core.url_to_fs(self.uri)[0]
+        # listings are not kept: other machines write too
+        return fsspec.core.url_to_fs(self.uri, use_listings_cache=False)[0]
 
     @property
     def is_local(self) -> bool:
@@ -70,9 +74,20 @@ class Store:
             paths = [p for p in self.fs.ls(folder, detail=False) if p.endswith(suffix)]
         except FileNotFoundError:
             return {}
+        return {
+            path.rsplit("/", 1)[-1].removesuffix(suffix): content
+            for path, content in self._read_all(paths).items()
+        }
+
+    def _read_all(self, paths: list[str]) -> dict[str, bytes]:
         # a file may go between the listing and the reading: another process ended its work
-        contents = self.fs.cat(paths, on_error="omit") if paths else {}
-        return {p.rsplit("/", 1)[-1].removesuffix(suffix): bytes(c) for p, c in contents.items()}
+        if not self.is_local:
+            return dict(self.fs.cat(paths, on_error="omit")) if paths else {}
+        contents = {}
+        for path in paths:  # not by `cat`, which takes [ and * in a folder's name for a pattern
+            with suppress(FileNotFoundError):
+                contents[path] = Path(path).read_bytes()
+        return contents
 
     def write_bytes(self, relative: str, content: bytes) -> None:
         """Write a file, whole or not at all."""
@@ -101,13 +116,13 @@ class Store:
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
-        temporary.write_bytes(content)
         try:
+            temporary.write_bytes(content)
             os.link(temporary, target)  # unlike a rename, fails where the target is
         except FileExistsError:
             return False
         finally:
-            temporary.unlink()
+            temporary.unlink(missing_ok=True)
         return True
 
     def write_json(self, relative: str, content: Any) -> None:
@@ -118,6 +133,19 @@ class Store:
         """Remove a file, or a folder with all below it; nothing happens where there is none."""
         if self.exists(relative):
             self.fs.rm(self.path(relative), recursive=True)
+
+    def remove_json(self, relative: str, content: Any) -> None:
+        """Remove a JSON file if it holds `content`: on one machine, no other that came since."""
+        if not self.is_local:
+            if self.read_json(relative) == content:
+                self.remove(relative)
+            return
+        path = Path(self.path(relative))
+        with suppress(FileNotFoundError), path.open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            # who had to wait for the lock may have opened a file that is removed by now
+            if path.stat().st_ino == os.fstat(file.fileno()).st_ino and json.load(file) == content:
+                path.unlink()
 
     def names(self, relative: str, suffix: str) -> list[str]:
         """Names of the files of a folder that end in `suffix`, without it, sorted."""
