@@ -1,6 +1,6 @@
 """The most probable class."""
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,6 @@ from seg_core.volumes.ome_zarr import VoxelSize
 class Argmax(Postprocess):
     """Number of the channel with the highest value; of equal ones the first."""
 
-    joins: ClassVar[bool] = False
     kind: Literal["argmax"] = "argmax"
 
     def label(

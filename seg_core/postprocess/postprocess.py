@@ -43,8 +43,9 @@ class Agglomeration(Strict):
 class Postprocess(Strict, ABC):
     """From a prediction to fragments; from fragments to segments where `joins` says so."""
 
-    joins: ClassVar[bool] = True
-    """Whether fragments are joined; else they are classes, whose ids hold everywhere."""
+    joins: ClassVar[bool] = False
+    """Whether fragments are joined (see `Joined`); else they are classes, whose ids hold
+    everywhere."""
 
     kind: str
     sub_block: Shape | None = None
@@ -63,6 +64,8 @@ class Postprocess(Strict, ABC):
 
 class Joined(Postprocess):
     """Fragments of affinities, joined by agglomeration."""
+
+    joins: ClassVar[bool] = True
 
     agglomeration: Agglomeration = Agglomeration()
 

@@ -19,6 +19,8 @@ from seg_core.volumes.ome_zarr import VoxelSize
 if TYPE_CHECKING:
     from torch import Tensor
 
+Flag = Annotated[int, Field(ge=0, le=1)]
+
 ISOTROPIC: list[Offset] = [(1, 0, 0), (0, 1, 0), (0, 0, 1), (9, 0, 0), (0, 9, 0), (0, 0, 9)]
 
 
@@ -33,7 +35,7 @@ class Affinities(Task):
     """Label values whose connected components are the objects; else each label is an object."""
     background: Literal["unknown", "known"] = "unknown"
     """Whether label 0 is what nobody labelled, or labelled as no object."""
-    erode: Annotated[list[int], Field(min_length=3, max_length=3)] = [1, 1, 1]
+    erode: Annotated[list[Flag], Field(min_length=3, max_length=3)] = [1, 1, 1]
     """Along which axes (1 or 0) a border voxel of an object is taken as boundary."""
 
     @field_validator("offsets")
@@ -45,6 +47,8 @@ class Affinities(Task):
                     f"offset {offset}: expected one positive number and two zeros; the pair that "
                     "[-1, 0, 0] means is that of [1, 0, 0]"
                 )
+            if offsets.count(offset) > 1:
+                raise ValueError(f"offset {offset} is given twice")
         direct = [max(offset) == 1 for offset in offsets]
         if sum(direct) < 2 or direct != sorted(direct, reverse=True):
             raise ValueError("offsets at distance 1 (at least two) come first, longer ones after")
@@ -69,8 +73,9 @@ class Affinities(Task):
         """Ids of objects; unknown where label 0 means that nobody labelled it."""
         if self.objects is not None:
             return _components(labels, self.objects), np.ones(labels.shape, bool)
-        numbers = np.unique(labels, return_inverse=True)[1].reshape(labels.shape)
-        ids = np.asarray(numbers + (labels.min() != 0), dtype=np.int32)
+        values, numbers = np.unique(labels, return_inverse=True)
+        named = np.cumsum(values != 0, dtype=np.int32) * (values != 0)
+        ids = np.asarray(named[numbers].reshape(labels.shape), dtype=np.int32)
         return ids, (ids > 0) | (self.background == "known")
 
     def target(self, ids: "Tensor", known: "Tensor") -> tuple["Tensor", "Tensor"]:

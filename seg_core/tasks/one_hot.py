@@ -4,9 +4,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
+from seg_core.errors import SegError
 from seg_core.evaluate import class_scores
+from seg_core.evaluate.checks import check_names
 from seg_core.postprocess import AnyPostprocess
 from seg_core.postprocess.argmax import Argmax
 from seg_core.tasks.task import Task
@@ -25,6 +27,22 @@ class OneHot(Task):
     """Name of every class, with the label values that mean it."""
     unknown: list[int] = []
     """Label values that say nothing."""
+
+    @field_validator("classes")
+    @classmethod
+    def _can_be_scored(cls, classes: dict[str, list[int]]) -> dict[str, list[int]]:
+        try:
+            check_names(list(classes))
+        except SegError as error:
+            raise ValueError(str(error)) from None
+        return classes
+
+    @model_validator(mode="after")
+    def _values_mean_one_thing(self) -> "OneHot":
+        values = [v for meant in (*self.classes.values(), self.unknown) for v in set(meant)]
+        if twice := sorted({v for v in values if values.count(v) > 1}):
+            raise ValueError(f"label values {twice} mean more than one thing")
+        return self
 
     @property
     def channels(self) -> list[str]:

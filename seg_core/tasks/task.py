@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import model_validator
 
 from seg_core.postprocess.postprocess import Postprocess
 from seg_core.schema import Strict
@@ -22,6 +23,20 @@ class Task(Strict, ABC):
 
     kind: str
     postprocess: Postprocess
+
+    @model_validator(mode="after")
+    def _fits_its_postprocess(self) -> "Task":
+        if self.postprocess.joins and not self.neighbours:
+            raise ValueError(
+                f"postprocess {self.postprocess.kind} joins fragments by affinities, which task "
+                f"{self.kind} does not predict; take argmax"
+            )
+        if self.neighbours and not self.postprocess.joins:
+            raise ValueError(
+                f"postprocess {self.postprocess.kind} makes classes, but task {self.kind} predicts "
+                "affinities; take watershed or mutex_watershed"
+            )
+        return self
 
     @property
     @abstractmethod
