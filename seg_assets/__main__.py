@@ -28,7 +28,7 @@ def materialize(run: str, volumes: tuple[str, ...]) -> None:
     except SegError as error:
         raise click.ClickException(str(error)) from None
     except KeyboardInterrupt:
-        click.echo("interrupted; what is done is kept, the same command goes on there", err=True)
+        click.echo("interrupted; what is done is kept, the same command goes on", err=True)
         sys.exit(130)
 
 

@@ -11,6 +11,7 @@ import dagster as dg
 from seg_assets import training
 from seg_assets.definitions import families
 from seg_assets.home import open_instance
+from seg_assets.launcher import process_tag
 from seg_assets.partitions import RUNS
 from seg_assets.resources import StoreResource
 from seg_assets.volume import volume_assets
@@ -49,7 +50,7 @@ def _materialize(asset: dg.AssetsDefinition, run: str, instance: dg.DagsterInsta
         resources={"store": StoreResource()},
         run_config=QUIET,
         partition_key=None if by_block else run,
-        tags=_all_blocks(asset, run) if by_block else None,
+        tags={**process_tag(), **(_all_blocks(asset, run) if by_block else {})},
         raise_on_error=False,
     )
     if not result.success:

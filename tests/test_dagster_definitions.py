@@ -1,6 +1,7 @@
 """The definitions without a daemon: what is served, and what each asset does in this process."""
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -241,6 +242,20 @@ def test_materialize_says_what_failed(
     unknown = materialize("tiny", "nowhere")
     assert (unknown.exit_code, unknown.output.count("\n")) == (1, 1)
     assert "no volume 'nowhere'" in unknown.output
+
+
+def test_materialize_is_interrupted(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make_datasplit(_: Run) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setenv("SEG_STORE", store.uri)
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("seg_core.datasplit.make_datasplit", make_datasplit)
+    stopped = materialize("tiny", "phantom")
+    assert stopped.exit_code == 130
+    assert stopped.output.endswith("interrupted; what is done is kept, the same command goes on\n")
 
 
 def materialize(*arguments: str) -> Result:
