@@ -3,8 +3,9 @@
 from abc import ABC, abstractmethod
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeFloat
+from pydantic import Field, NonNegativeFloat, field_validator
 
+from seg_core.geometry import Triple, triple
 from seg_core.plugin import by_kind
 from seg_core.schema import Strict
 
@@ -21,6 +22,10 @@ class Augmentation(Strict, ABC):
     @abstractmethod
     def transforms(self) -> list[Any]:
         """MONAI dictionary transforms of the keys raw, ids and known, each (c, z, y, x)."""
+
+    def shapes(self, shape: Triple) -> set[Triple]:
+        """Every shape that a crop of `shape` may have afterwards."""
+        return {shape}
 
 
 class Mirror(Augmentation):
@@ -44,11 +49,26 @@ class Rotate90(Augmentation):
     planes: list[tuple[Axis, Axis]] = [(0, 1), (0, 2), (1, 2)]
     """Pairs of axes."""
 
+    @field_validator("planes")
+    @classmethod
+    def _have_two_axes(cls, planes: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        if any(a == b for a, b in planes):
+            raise ValueError("a plane has two different axes")
+        return planes
+
     def transforms(self) -> list[Any]:
         """A turn for every plane."""
         from monai.transforms import RandRotate90d
 
         return [RandRotate90d(ALL, prob=0.5, max_k=3, spatial_axes=p) for p in self.planes]
+
+    def shapes(self, shape: Triple) -> set[Triple]:
+        """Sides change places in every plane."""
+        found = {shape}
+        for a, b in self.planes:
+            other = {a: b, b: a}
+            found |= {triple([s[other.get(axis, axis)] for axis in range(3)]) for s in found}
+        return found
 
 
 class Intensity(Augmentation):

@@ -47,7 +47,10 @@ def load_tensors(run: Run, path: str) -> tuple[dict[str, "torch.Tensor"], dict[s
         provenance = json.loads(json.loads(raw[8 : 8 + length])["__metadata__"]["seg"])
         return load(raw), provenance
     except Exception as error:
-        raise SegError(f"{run.store.path(path)}: is no checkpoint of ours: {error}") from error
+        raise SegError(
+            f"{run.store.path(path)}: is damaged, or was not written by seg train; remove it, and "
+            "give that command again"
+        ) from error
 
 
 def weights_of(network: "nn.Module") -> dict[str, "torch.Tensor"]:

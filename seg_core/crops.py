@@ -69,13 +69,18 @@ class Crops:
                 "known": torch.from_numpy(source.known[index].copy()),
             }
         )
-        return tuple(torch.as_tensor(changed[key]).contiguous() for key in ("raw", "ids", "known"))
+        return tuple(_plain(changed[key]) for key in ("raw", "ids", "known"))
 
     def _place(self, rng: np.random.Generator) -> tuple[Loaded, Box]:
         source = self.loaded[int(rng.choice(len(self.loaded), p=self.share))]
         room = [n - c for n, c in zip(source.ids.shape[1:], self.trainer.crop, strict=True)]
         begin = [int(rng.integers(r + 1)) for r in room]
         return source, Box.of_shape(self.trainer.crop, begin)
+
+
+def _plain(values: Any) -> torch.Tensor:
+    """A tensor of torch: MONAI's own kind would slow every layer of the network."""
+    return torch.as_tensor(values).as_subclass(torch.Tensor).contiguous()
 
 
 def check_memory(config: RunConfig, sources: list[Source]) -> None:

@@ -15,7 +15,7 @@ def import_path(path: str) -> Any:
     module, _, name = path.partition(":")
     try:
         return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, TypeError) as error:  # TypeError: a relative path
         raise ValueError(f"cannot import {path!r}: {error}") from None
 
 

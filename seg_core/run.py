@@ -5,12 +5,21 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 from seg_core.architectures import AnyArchitecture
 from seg_core.architectures.unet import UNet
 from seg_core.augment import AnyAugmentation, Intensity, Mirror, Noise, Rotate90
 from seg_core.errors import SegError
+from seg_core.evaluate import higher_is_better
+from seg_core.geometry import triple
 from seg_core.schema import Strict, check_name, parse
 from seg_core.store import Store
 from seg_core.tasks import AnyTask
@@ -98,6 +107,30 @@ class RunConfig(Strict):
     validation: ValidationConfig = ValidationConfig()
     prediction: PredictionConfig = PredictionConfig()
     compute: ComputeConfig = ComputeConfig()
+
+    @model_validator(mode="after")
+    def _can_be_trained_and_chosen(self) -> "RunConfig":
+        try:
+            higher_is_better(self.criterion)
+        except SegError as error:
+            raise ValueError(f"validation.criterion: {error}") from None
+        crop, stride = triple(self.trainer.crop), self.architecture.stride
+        shapes = {crop}
+        for augmentation in self.trainer.augment:
+            shapes = {after for shape in shapes for after in augmentation.shapes(shape)}
+        for shape in [crop, *sorted(shapes)]:
+            if any(n % s for n, s in zip(shape, stride, strict=True)):
+                turned = "" if shape == crop else " (turned by trainer.augment)"
+                raise ValueError(
+                    f"trainer.crop: {list(shape)}{turned} is no multiple of {list(stride)}, by "
+                    "which the architecture pools"
+                )
+        if len(shapes) > 1 and self.trainer.batch_size > 1:
+            raise ValueError(
+                f"trainer.crop: {list(crop)} has another shape when trainer.augment "
+                "turns it, so a batch can hold one crop only; turn in planes of equal sides"
+            )
+        return self
 
     @property
     def criterion(self) -> str:

@@ -64,10 +64,12 @@ def validate(model: type[Model], content: dict[str, Any], source: str) -> Model:
 def _sentence(error: pydantic.ValidationError) -> str:
     parts = []
     for item in error.errors()[:3]:
-        field = ".".join(str(p) for p in item["loc"]) or "the whole"
+        field = ".".join(str(p) for p in item["loc"])
         message = item["msg"].removeprefix("Value error, ")
-        given = "" if item["type"] == "missing" else f" (given: {item['input']!r:.80})"
-        parts.append(f"{field}: {message[:1].lower() + message[1:]}{given}")
+        # of fields that do not fit together the message names which, not the whole file
+        named = bool(field) and item["type"] != "missing"
+        given = f" (given: {item['input']!r:.80})" if named else ""
+        parts.append(f"{field}: {message[:1].lower() + message[1:]}{given}".removeprefix(": "))
     return "; ".join(parts)
 
 

@@ -21,7 +21,7 @@ from seg_core.checkpoint import (
 )
 from seg_core.crops import Crops, check_memory
 from seg_core.datasplit import make_datasplit, open_source
-from seg_core.device import open_device
+from seg_core.device import check_device, open_device
 from seg_core.errors import SegError
 from seg_core.fingerprint import fingerprint
 from seg_core.lease import Lease
@@ -46,7 +46,7 @@ def train(run: Run, on_log: OnLog | None = None) -> int:
     Raises:
         SegError: the data or the config is unusable, or another process trains this run.
     """
-    device = open_device(run.config.compute)
+    check_device(run.config.compute)
     check_memory(run.config, [open_source(run, c) for c in run.config.datasplit.train])
     datasplit = make_datasplit(run)
     made_from = _made_from(run.frozen, datasplit)
@@ -56,7 +56,7 @@ def train(run: Run, on_log: OnLog | None = None) -> int:
         run.store.remove(_state_path(run))
         return 0
     with Lease(run.store, f"{run.folder}/train.lock", f"training of run {run.name}"):
-        state = _start(run, datasplit, made_from, device)
+        state = _start(run, datasplit, made_from, open_device(run.frozen.compute))
         return _loop(run, state, on_log)
 
 
@@ -206,7 +206,8 @@ def _resume(run: Run, state: State) -> None:
         raise SegError(f"run {run.name} was begun from other data or settings: use a new run name")
     state.iteration = provenance["iteration"]
     rows = training_rows(run)
-    state.rows = [dict(row) for _, row in rows[rows.iteration <= state.iteration].iterrows()]
+    kept = rows[rows.iteration <= state.iteration].to_dict("records")
+    state.rows = [{str(name): value for name, value in row.items()} for row in kept]
     weights = {k[len("network/") :]: v for k, v in tensors.items() if k.startswith("network/")}
     set_weights(state.network, weights)
     moments: dict[int, dict[str, torch.Tensor]] = {}

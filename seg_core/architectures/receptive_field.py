@@ -27,7 +27,7 @@ def find_halo(network: "nn.Module", in_channels: int, stride: Triple) -> Triple:
 def _along(network: "nn.Module", in_channels: int, stride: Triple, axis: int) -> int:
     # enough of the other axes for pooling: along them it only counts whether NaN arrives
     shape, size = [2 * s for s in stride], 8 * stride[axis]
-    while size <= _LARGEST:
+    while size <= max(_LARGEST, 8 * stride[axis]):
         shape[axis] = 2 * size + stride[axis]
         places = range(size, size + stride[axis])
         reaches = [_reach(network, (in_channels, *shape), axis, place) for place in places]
@@ -49,6 +49,8 @@ def _reach(network: "nn.Module", shape: tuple[int, ...], axis: int, place: int) 
     with torch.no_grad():
         marked = network.eval()(image).isnan().movedim(2 + axis, 0).flatten(1).any(1)
     touched = marked.nonzero().flatten()
+    if len(touched) == 0:  # a strided convolution with a kernel of 1 passes over some voxels
+        return 0
     if touched[0] == 0 or touched[-1] == len(marked) - 1:
         return None
     return max(place - int(touched[0]), int(touched[-1]) - place)
