@@ -29,7 +29,7 @@ demo: venv ## a phantom, from nothing to a segmentation, all of it through Dagst
 	@echo && echo "Look at all of it in a browser with: make ui"
 
 ui: venv ## webserver and daemon on PORT (3000)
-	mkdir -p $(DAGSTER_HOME) && cp -n dagster.yaml $(DAGSTER_HOME)/ || true
+	mkdir -p $(DAGSTER_HOME) && cp -n seg_assets/dagster.yaml $(DAGSTER_HOME)/ || true
 	$(BIN)/dagster dev -p $(PORT)
 
 test: venv lint ## all tests that need nothing beyond the project

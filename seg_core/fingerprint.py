@@ -7,6 +7,9 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+DIGEST = 32
+"""Characters of a digest."""
+
 
 def fingerprint(*parts: Any) -> str:
     """A digest of anything that JSON can hold; equal for equal content, in any order of keys."""

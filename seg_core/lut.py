@@ -19,6 +19,7 @@ from seg_core.lease import Lease
 from seg_core.names import Range, give_names, give_ranges
 from seg_core.output import Output
 from seg_core.postprocess.postprocess import Parameters
+from seg_core.records import BlockState, Record
 from seg_core.region_graph import Edges
 from seg_core.stage import block_states
 from seg_core.tasks.task import Task
@@ -130,6 +131,21 @@ def _name(
     return ranges, names, following
 
 
+def lut_state(task: Task, output: Output, parameters: Parameters) -> BlockState:
+    """Whether the table is missing, stale or done, and why."""
+    table = read_table(output)
+    if table is None:
+        return BlockState("missing", "", Record("missing"))
+    record = Record("done", figures=table.figures)
+    try:
+        blocks = ready_fragments(task, output)
+    except NotReady:
+        return BlockState("stale", "fragments of some blocks are not up to date", record)
+    if table.made_from != fingerprint(blocks, parameters, VERSION):
+        return BlockState("stale", "changed since: fragments or parameters", record)
+    return BlockState("done", "", record)
+
+
 def ready_fragments(task: Task, output: Output) -> BlockFragments:
     """Count and digest of every block's fragments.
 
@@ -184,7 +200,8 @@ def _names_before(output: Output, before: Table, ranges: dict[str, Range]) -> ND
     """The segment that each fragment was in, 0 for those that are new."""
     parts = []
     for key, given in ranges.items():
-        if before.ranges.get(key) == given:
+        old = before.ranges.get(key)
+        if old is not None and (old.base, old.count) == (given.base, given.count):
             parts.append(read_slice(output, key, before.slices[key])[1:])
         else:
             parts.append(np.zeros(given.count, np.uint64))

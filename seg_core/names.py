@@ -6,10 +6,12 @@ segment keeps its name as long as it holds most of its former fragments; any oth
 one. So what one block changes stays near it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+
+from seg_core.fingerprint import DIGEST
 
 
 @dataclass(frozen=True)
@@ -19,12 +21,16 @@ class Range:
     Attributes:
         base: one less than the block's first id.
         count: number of fragments.
-        content: digest of the block's fragments.
+        content: digest of the block's fragments: first of their voxels, then of their edges.
     """
 
     base: int
     count: int
     content: str
+
+    def same_voxels(self, content: str) -> bool:
+        """Whether a digest is that of fragments with the same voxels, whatever their edges."""
+        return self.content[:DIGEST] == content[:DIGEST]
 
 
 def give_ranges(
@@ -40,8 +46,8 @@ def give_ranges(
     ranges = {}
     for key, (count, digest) in found.items():
         old = before.get(key)
-        if old is not None and old.content == digest:
-            ranges[key] = old
+        if old is not None and old.same_voxels(digest):
+            ranges[key] = replace(old, content=digest)
         else:
             ranges[key] = Range(following - 1, count, digest)
             following += count

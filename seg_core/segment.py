@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from seg_core.blockwise import Options, Outcome
 from seg_core.fragments import Fragments, make_fragments
-from seg_core.lut import Table, make_lut
+from seg_core.lut import Table, lut_state, make_lut, read_table
 from seg_core.output import Output
 from seg_core.postprocess.postprocess import Parameters
 from seg_core.predict import Predict, predict
@@ -101,10 +101,18 @@ def segment_volume(
 
 def states_of(run: Run, volume: Volume) -> dict[str, dict[str, BlockState]]:
     """What every block of every step is now, by step and block key."""
-    output, task = output_of(run, volume), run.frozen.task
+    output, task, best = output_of(run, volume), run.frozen.task, read_best(run)
     stages: list[Stage] = [
-        Predict(output, run, read_best(run).iteration),
+        Predict(output, run, best.iteration),
         Fragments(output, task, run.frozen.compute.memory),
         Segmentation(output, task),
     ]
     return {stage.name: block_states(stage) for stage in stages}
+
+
+def lut_state_of(run: Run, volume: Volume) -> BlockState:
+    """What the look-up table is now, by the parameters that it was made with."""
+    output = output_of(run, volume)
+    table = read_table(output)
+    parameters = table.parameters if table else read_best(run).parameters
+    return lut_state(run.frozen.task, output, parameters)

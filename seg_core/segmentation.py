@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from seg_core.blockwise import Options, Outcome, run_blocks
-from seg_core.fingerprint import content, fingerprint
+from seg_core.fingerprint import DIGEST, content, fingerprint
 from seg_core.fragments import Fragments
 from seg_core.geometry import Box, triple
 from seg_core.lut import Table, read_slice, read_table
@@ -56,7 +56,7 @@ class Segmentation(Stage):
             else:
                 found[key] = {
                     "block": self.output.place(key),
-                    "fragments": records[key].content,
+                    "fragments": records[key].content[:DIGEST],
                     "look-up table": table.slices[key],
                 }
         return found

@@ -274,3 +274,18 @@ def test_another_threshold_makes_no_fragments_and_only_the_blocks_that_change(
     )
     history.task = TASK.model_copy(update={"postprocess": other})
     assert history.step(threshold=0.7).fragments == Outcome([], keys)
+
+
+def test_other_affinities_of_the_same_fragments_change_no_id(tmp_path: Path) -> None:
+    history = History(tmp_path)
+    first, key = history.step(), list(history.output.grid)[4]
+    files = chunks_of(history.output, "segmentation")
+    weaker = ideal_affinities(history.labels, TASK.offsets) // 255 * 240
+    give_prediction(history.output, weaker, [key])
+    second = history.step()
+    assert second.fragments.made == [key]
+    assert second.table.ranges[key].content != first.table.ranges[key].content
+    assert second.table.slices == first.table.slices
+    assert second.table.following == first.table.following
+    assert second.segmentation.made == []
+    assert chunks_of(history.output, "segmentation") == files

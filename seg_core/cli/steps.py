@@ -125,32 +125,27 @@ def _count(outcome: Any) -> str:
 def blocks(run: str, volume: str, store: str | None, as_json: bool) -> None:
     """Every block's state in every step, and why."""
     from seg_core.run import load_run
-    from seg_core.segment import states_of
+    from seg_core.segment import lut_state_of, states_of
     from seg_core.volumes.declared import load_volume
 
     found = load_run(Store(store), run)
-    states = states_of(found, load_volume(found.store, volume))
-    result = {
-        stage: {
-            key: {
-                "state": s.state,
-                "reason": s.reason,
-                "tries": s.record.tries,
-                "figures": s.record.figures,
-            }
-            for key, s in of.items()
+    declared = load_volume(found.store, volume)
+    states, table = states_of(found, declared), lut_state_of(found, declared)
+    rows = [(stage, key, s) for stage, of in states.items() for key, s in of.items()]
+    rows.insert(2 * len(declared.grid), ("lut", "", table))
+    result = [
+        {
+            "step": stage,
+            "block": key,
+            "state": state.state,
+            "reason": state.reason,
+            "tries": state.record.tries,
+            "figures": state.record.figures,
         }
-        for stage, of in states.items()
-    }
-    show(
-        result,
-        as_json,
-        lambda: [
-            f"{stage:13} {key}  {s.state:8} {s.reason}".rstrip()
-            for stage, of in states.items()
-            for key, s in of.items()
-        ],
-    )
+        for stage, key, state in rows
+    ]
+    lines = [f"{stage:13} {key:16} {s.state:8} {s.reason}".rstrip() for stage, key, s in rows]
+    show(result, as_json, lambda: lines)
 
 
 @click.command()
