@@ -126,6 +126,8 @@ def _normalization(sources: list[Source]) -> dict[str, float]:
             values = source.volume.raw.read(piece).astype(np.float64)
             count, total = count + values.size, total + values.sum()
             squares += np.square(values).sum()
+    if not np.isfinite(squares):
+        raise SegError("the images to train on have voxels that are no finite numbers")
     mean = total / count
     return {"mean": mean, "std": max(1e-6, float(np.sqrt(squares / count - mean**2)))}
 

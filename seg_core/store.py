@@ -5,6 +5,7 @@ Files appear whole or not at all: locally by a rename, on object stores by natur
 
 import fcntl
 import json
+import math
 import os
 import uuid
 from contextlib import suppress
@@ -127,7 +128,7 @@ class Store:
 
     def write_json(self, relative: str, content: Any) -> None:
         """Write a JSON file, whole or not at all, keys in the order given."""
-        self.write_bytes(relative, (json.dumps(content, indent=1) + "\n").encode())
+        self.write_bytes(relative, f"{to_json(content)}\n".encode())
 
     def remove(self, relative: str) -> None:
         """Remove a file, or a folder with all below it; nothing happens where there is none."""
@@ -157,3 +158,16 @@ class Store:
         return sorted(
             n.removesuffix(suffix) for n in names if n.endswith(suffix) and not n.startswith(".")
         )
+
+
+def to_json(content: Any) -> str:
+    """JSON text, keys in the order given; nan and infinity, which JSON has not, are null."""
+    return json.dumps(_finite(content), indent=1, allow_nan=False)
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content

@@ -6,6 +6,7 @@ chosen on a small crop mislead, since merges grow with the volume.
 
 import io
 import json
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from seg_core.errors import NotReady, SegError
 from seg_core.evaluate import higher_is_better
 from seg_core.fingerprint import fingerprint
 from seg_core.fragments import Fragments, make_fragments
+from seg_core.lease import Lease
 from seg_core.lut import VERSION, ready_fragments, solve
 from seg_core.output import Output
 from seg_core.postprocess.postprocess import Parameters
@@ -29,6 +31,8 @@ from seg_core.relabel import relabel
 from seg_core.run import Run
 from seg_core.volume_graph import BlockFragments
 from seg_core.volumes.ome_zarr import chunk_stamps, open_array, region_stamp
+
+BEST = "best.json"
 
 
 @dataclass(frozen=True)
@@ -59,22 +63,28 @@ def validate(run: Run) -> tuple[Best, int]:
     Raises:
         NotReady: the run is not trained to its end.
         BlocksFailed: a block of a validation volume could not be made.
-        SegError: the criterion is unknown, or a source lies outside its volume's ROI.
+        Busy: another process validates this run.
+        SegError: a source lies outside its volume's ROI.
     """
     config = run.frozen
-    higher_is_better(config.criterion)
     found = iterations(run)
     if config.trainer.iterations not in found:
         raise NotReady(
             f"run {run.name} is not trained to iteration {config.trainer.iterations} yet; "
             f"go on with: seg train {run.name}"
         )
-    sources = [open_source(run, c) for c in config.datasplit.validate_]
+    opened = [open_source(run, c) for c in config.datasplit.validate_]
+    sources = list({source.name: source for source in opened}.values())
     for source in sources:
         if not source.volume.roi.contains(source.roi):
             raise SegError(f"{source.name} lies outside the volume's ROI, {source.volume.roi}")
-    before, rows, made = _read(run), [], 0
     todo = [(i, s) for i in found[-config.validation.last :] for s in sources]
+    with Lease(run.store, f"{run.folder}/validate.lock", f"validation of run {run.name}"):
+        return _validate(run, todo)
+
+
+def _validate(run: Run, todo: list[tuple[int, Source]]) -> tuple[Best, int]:
+    before, rows, made = _read(run), [], 0
     for iteration, source in tqdm(todo, desc=f"validate {run.name}", unit="source"):
         made_from = _made_from(run, iteration, source)
         known = before[before.made_from == made_from]
@@ -83,13 +93,15 @@ def validate(run: Run) -> tuple[Best, int]:
             made += 1
         rows.append(known)
     scores = pd.concat(rows, ignore_index=True)
-    best = choose(scores, config.criterion)
     if made:
         buffer = io.BytesIO()
         scores.to_parquet(buffer)
         run.store.write_bytes(f"{run.folder}/scores.parquet", buffer.getvalue())
-        run.store.write_json(f"{run.folder}/best.json", best.__dict__)
-        run.store.remove(f"{run.folder}/validation")
+    best = choose(scores, run.frozen.criterion)
+    # a process may have ended between any two of these
+    if made or not run.store.exists(f"{run.folder}/{BEST}"):
+        run.store.write_json(f"{run.folder}/{BEST}", best.__dict__)
+    run.store.remove(f"{run.folder}/validation")
     return best, made
 
 
@@ -105,23 +117,31 @@ def read_best(run: Run) -> Best:
     Raises:
         NotReady: the run was not validated.
     """
-    found = run.store.read_json(f"{run.folder}/best.json")
+    found = run.store.read_json(f"{run.folder}/{BEST}")
     if found is None:
         raise NotReady(f"run {run.name} has no best checkpoint yet: seg validate {run.name}")
-    return Best(**found)
+    # JSON has no nan
+    scores = {name: math.nan if s is None else s for name, s in found.pop("scores").items()}
+    return Best(**found, scores=scores)
 
 
 def choose(scores: pd.DataFrame, criterion: str) -> Best:
     """The iteration and parameters with the best mean of the criterion over all datasets.
 
+    A mean is nan if the score of one dataset is: what has no score there must not win by the
+    others. Of equal ones the earliest iteration is chosen.
+
     Raises:
         SegError: no choice has a finite score.
     """
-    means = scores.pivot_table("score", ["iteration", "parameters"], "criterion", "mean")
-    if criterion not in means or means[criterion].dropna().empty:
+    groups = scores.groupby(["iteration", "parameters", "criterion"]).score
+    means = groups.agg(lambda values: values.to_numpy().mean()).unstack("criterion")
+    if criterion not in means:
+        raise SegError(f"this task has no score {criterion!r}; it has {', '.join(map(str, means))}")
+    column = means[criterion].to_numpy() * (1 if higher_is_better(criterion) else -1)
+    if not np.isfinite(column).any():
         raise SegError(f"no checkpoint has a finite {criterion}; the network has learnt nothing")
-    column = means[criterion] if higher_is_better(criterion) else -means[criterion]
-    row = int(np.nanargmax(column.to_numpy()))
+    row = int(np.argmax(np.where(np.isfinite(column), column, -np.inf)))
     iteration, parameters = means.index[row]
     others = {str(name): float(means[name].iloc[row]) for name in means}
     return Best(int(iteration), json.loads(parameters), criterion, others[criterion], others)

@@ -253,6 +253,16 @@ def test_images_are_normalised(store: Store) -> None:
     assert torch.allclose(moved, (plain - 100) / 50)
 
 
+def test_images_that_hold_no_numbers_are_refused(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    raw = np.ones((8, 8, 8), np.float32)
+    raw[3, 3, 3] = np.nan
+    volume(store, raw, np.ones((8, 8, 8), np.uint8))
+    with pytest.raises(SegError, match="no finite numbers"):
+        train(make_run(store))
+    assert not store.exists("runs/r")
+
+
 def test_a_source_thinner_than_the_crop_goes_on_as_its_mirror_image(store: Store) -> None:
     thin = {"train": [{"volume": "v", "roi": "9:14, 0:8, :"}]}
     for background in ("unknown", "known"):

@@ -1,10 +1,11 @@
 """What the commands share: options, and how a result is shown."""
 
-import json
 from collections.abc import Callable
 from typing import Any
 
 import click
+
+from seg_core.store import to_json
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 STORE = click.option(
@@ -16,7 +17,7 @@ WORKERS = click.option("--workers", type=click.IntRange(1), help="Processes; els
 
 def show(result: Any, as_json: bool, lines: Callable[[], list[str]]) -> None:
     """Print a result as JSON, or as the lines for a person."""
-    click.echo(json.dumps(result, indent=1) if as_json else "\n".join(lines()))
+    click.echo(to_json(result) if as_json else "\n".join(lines()))
 
 
 def numbers(of: type, name: str) -> Callable[[Any, Any, str | None], Any]:

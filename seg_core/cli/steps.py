@@ -1,5 +1,6 @@
 """A run on a volume: predict, segment, the states of blocks."""
 
+import math
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -87,15 +88,15 @@ def segment(
 
 
 def _chosen(volume: Any, blocks: str | None, shard: str | None) -> list[str] | None:
-    if blocks:
+    if blocks is not None:
         keys = blocks.split(",")
         for key in keys:
             volume.grid.index(key)
         return keys
-    if not shard:
+    if shard is None:
         return None
     first, _, count = shard.partition("/")
-    if not (first.isdigit() and count.isdigit() and int(first) < int(count)):
+    if not (first.isdecimal() and count.isdecimal() and int(first) < int(count)):
         raise SegError(f"--shard {shard!r}: expected I/N with I from 0 to N-1")
     return list(volume.grid)[int(first) :: int(count)]
 
@@ -108,7 +109,7 @@ def _parameters(settings: tuple[str, ...]) -> dict[str, float]:
             chosen[name] = float(value)
         except ValueError:
             raise SegError(f"--set {setting!r}: expected NAME=NUMBER") from None
-        if name not in known or chosen[name] < 0:
+        if name not in known or not 0 <= chosen[name] < math.inf:
             raise SegError(f"--set {setting!r}: known are {', '.join(known)}, from 0 up")
     return chosen
 

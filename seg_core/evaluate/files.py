@@ -31,8 +31,9 @@ def evaluate_files(
     found, truth = open_source(segmentation), open_source(labels)
     for source in (found, truth):
         if not np.issubdtype(source.dtype, np.integer) or source.channels:
+            more = f" in {source.channels} channels" if source.channels else ""
             raise SegError(
-                f"{source.name}: expected integer labels in one channel, found {source.dtype}"
+                f"{source.name}: expected integer labels in one channel, found {source.dtype}{more}"
             )
     if found.shape != truth.shape:
         raise SegError(

@@ -73,8 +73,10 @@ class Volume:
                 f"{self.raw.box.shape}; they must cover the same voxels"
             )
         if not integer_dtype(labels.dtype) or labels.channels is not None:
+            more = f" in {labels.channels} channels" if labels.channels else ""
             raise SegError(
-                f"volume {self.name}: labels must be integers in one channel, found {labels.dtype}"
+                f"volume {self.name}: labels must be integers in one channel, found "
+                f"{labels.dtype}{more}"
             )
         return labels
 
