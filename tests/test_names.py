@@ -48,6 +48,17 @@ def test_a_changed_block_gets_a_range_after_all_others() -> None:
     assert following == 16
 
 
+def test_a_block_of_which_only_the_edges_changed_keeps_its_ids() -> None:
+    voxels, edges = "v" * 32, "e" * 32  # a digest of either, one after the other
+    before = {"a": Range(0, 3, voxels + edges), "b": Range(3, 2, "B")}
+    found = {"a": (3, voxels + "f" * 32), "b": (2, "B")}
+    ranges, following = give_ranges(found, before, 6)
+    assert ranges == {"a": Range(0, 3, voxels + "f" * 32), "b": before["b"]}
+    assert following == 6
+    other = {"a": (3, "w" * 32 + edges)}
+    assert give_ranges(other, before, 6) == ({"a": Range(5, 3, "w" * 32 + edges)}, 9)
+
+
 def test_nothing_changed_nothing_given() -> None:
     before, following = give_ranges({"a": (3, "A"), "b": (1, "B")}, {}, 1)
     assert give_ranges({"a": (3, "A"), "b": (1, "B")}, before, following) == (before, following)
