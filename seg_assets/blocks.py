@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, TypeAlias
 import dagster as dg
 
 from seg_assets.failures import failure, sentence_of
+from seg_core.blockwise.records import Record, Records
 from seg_core.errors import BlocksFailed, SegError
-from seg_core.records import Record, Records
 from seg_core.store import Store
 
 if TYPE_CHECKING:
-    from seg_core.blockwise import Options, Outcome
+    from seg_core.blockwise.engine import Options, Outcome
     from seg_core.run import Run
     from seg_core.volumes.declared import Volume
 
@@ -74,7 +74,7 @@ class _Part:
         return {self.partitions[key]: why for key, why in failed.items()}
 
     def _step(self, store: Store, volume: str, step: Step, force: bool) -> None:
-        from seg_core.blockwise import Options
+        from seg_core.blockwise.engine import Options
         from seg_core.run import load_run
         from seg_core.volumes.declared import load_volume
 

@@ -10,16 +10,16 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from seg_core.blockwise import Options, Outcome, run_blocks
-from seg_core.border import cut_border, write_block
+from seg_core.blockwise.engine import Options, Outcome, run_blocks
+from seg_core.blockwise.output import Output
+from seg_core.blockwise.records import Inputs, Records
+from seg_core.blockwise.stage import Stage
 from seg_core.errors import SegError
 from seg_core.fingerprint import content, fingerprint
 from seg_core.geometry import Box, Triple, triple
-from seg_core.output import Output
-from seg_core.records import Inputs, Records
-from seg_core.region_graph import edges_inside
-from seg_core.relabel import compact
-from seg_core.stage import Stage
+from seg_core.kernels.region_graph import edges_inside
+from seg_core.kernels.relabel import compact
+from seg_core.merging.border import cut_border, write_block
 from seg_core.tasks.task import Task
 from seg_core.volumes.ome_zarr import ZarrArray, create, open_array
 

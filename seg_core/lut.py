@@ -11,19 +11,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seg_core.agglomeration import agglomerate
+from seg_core.blockwise.output import Output
+from seg_core.blockwise.records import BlockState, Record
+from seg_core.blockwise.stage import block_states
 from seg_core.errors import NotReady
 from seg_core.fingerprint import content, fingerprint
 from seg_core.fragments import Fragments
+from seg_core.kernels.agglomeration import agglomerate
+from seg_core.kernels.region_graph import Edges
 from seg_core.lease import Lease
-from seg_core.names import Range, give_names, give_ranges
-from seg_core.output import Output
+from seg_core.merging.names import Range, give_names, give_ranges
+from seg_core.merging.volume_graph import BlockFragments, read_graph
 from seg_core.postprocess.postprocess import Parameters
-from seg_core.records import BlockState, Record
-from seg_core.region_graph import Edges
-from seg_core.stage import block_states
 from seg_core.tasks.task import Task
-from seg_core.volume_graph import BlockFragments, read_graph
 
 VERSION = 1
 FILE = "lut/table.json"

@@ -8,17 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seg_core.architectures.receptive_field import find_halo
-from seg_core.blockwise import Options, Outcome, run_blocks
-from seg_core.checkpoint import load_network
-from seg_core.crops import normalized
-from seg_core.device import open_device
+from seg_core.blockwise.engine import Options, Outcome, run_blocks
+from seg_core.blockwise.output import Output
+from seg_core.blockwise.records import Inputs
+from seg_core.blockwise.stage import Stage
 from seg_core.errors import SegError
 from seg_core.fingerprint import content, fingerprint
 from seg_core.geometry import Box, Triple, triple
-from seg_core.output import Output
-from seg_core.records import Inputs
 from seg_core.run import Run
-from seg_core.stage import Stage
+from seg_core.training.checkpoint import load_network
+from seg_core.training.crops import normalized
+from seg_core.training.device import open_device
 from seg_core.volumes.ome_zarr import ZarrArray, chunk_stamps, create, region_stamp
 
 LARGEST = 128  # voxels along an axis that are predicted at once, unless the run says otherwise
@@ -115,7 +115,7 @@ class Predict(Stage):
         need = estimate_memory(
             self._checkpoint[0],
             self._checkpoint[1]["channels"],
-            self._context(Box.of_shape(self.piece)).shape,
+            self.context(Box.of_shape(self.piece)).shape,
             config.architecture.stride,
         )
         need *= config.compute.workers
@@ -146,7 +146,7 @@ class Predict(Stage):
         """
         import torch
 
-        context = self._context(box)
+        context = self.context(box)
         device = self._device
         network, provenance, _ = self._checkpoint
         raw = normalized(self.output.volume.raw.read_mirrored(context), provenance["normalize"])
@@ -157,7 +157,8 @@ class Predict(Stage):
         inner = box.relative_to(context.begin).slices
         return np.ascontiguousarray(values[(slice(None), *inner)].float().cpu().numpy())
 
-    def _context(self, box: Box) -> Box:
+    def context(self, box: Box) -> Box:
+        """What the network reads for a box: the box, its halo, and what pooling adds."""
         stride = self.run.frozen.architecture.stride
         grown = box.grow(self.halo)
         begin = [b // s * s for b, s in zip(grown.begin, stride, strict=True)]

@@ -11,10 +11,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from seg_core.blockwise.output import Output
 from seg_core.datasplit import open_source
 from seg_core.errors import NotReady
 from seg_core.geometry import Box, triple
-from seg_core.output import Output
 from seg_core.run import Run
 from seg_core.segment import output_of, states_of
 from seg_core.validate import read_best

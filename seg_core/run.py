@@ -16,7 +16,6 @@ from pydantic import (
 
 from seg_core.architectures import AnyArchitecture
 from seg_core.architectures.unet import UNet
-from seg_core.augment import AnyAugmentation, Intensity, Mirror, Noise, Rotate90
 from seg_core.errors import SegError
 from seg_core.evaluate import higher_is_better
 from seg_core.geometry import triple
@@ -24,6 +23,7 @@ from seg_core.schema import Strict, check_name, parse
 from seg_core.store import Store
 from seg_core.tasks import AnyTask
 from seg_core.tasks.affinities import Affinities
+from seg_core.training.augment import AnyAugmentation, Intensity, Mirror, Noise, Rotate90
 from seg_core.volumes.declared import Shape
 
 

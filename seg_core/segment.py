@@ -2,16 +2,16 @@
 
 from dataclasses import dataclass
 
-from seg_core.blockwise import Options, Outcome
+from seg_core.blockwise.engine import Options, Outcome
+from seg_core.blockwise.output import Output
+from seg_core.blockwise.records import BlockState
+from seg_core.blockwise.stage import Stage, block_states
 from seg_core.fragments import Fragments, make_fragments
 from seg_core.lut import Table, lut_state, make_lut, read_table
-from seg_core.output import Output
 from seg_core.postprocess.postprocess import Parameters
 from seg_core.predict import Predict, predict
-from seg_core.records import BlockState
 from seg_core.run import Run
 from seg_core.segmentation import Segmentation, make_segmentation
-from seg_core.stage import Stage, block_states
 from seg_core.validate import read_best
 from seg_core.volumes.declared import Volume
 

@@ -6,15 +6,15 @@ from typing import ClassVar
 
 import numpy as np
 
-from seg_core.blockwise import Options, Outcome, run_blocks
+from seg_core.blockwise.engine import Options, Outcome, run_blocks
+from seg_core.blockwise.output import Output
+from seg_core.blockwise.records import Inputs
+from seg_core.blockwise.stage import Stage
 from seg_core.fingerprint import DIGEST, content, fingerprint
 from seg_core.fragments import Fragments
 from seg_core.geometry import Box, triple
+from seg_core.kernels.relabel import relabel
 from seg_core.lut import Table, read_slice, read_table
-from seg_core.output import Output
-from seg_core.records import Inputs
-from seg_core.relabel import relabel
-from seg_core.stage import Stage
 from seg_core.tasks.task import Task
 from seg_core.volumes.ome_zarr import ZarrArray, create, open_array
 

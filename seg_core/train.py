@@ -11,7 +11,12 @@ import torch
 from tqdm import tqdm
 
 from seg_core.architectures.receptive_field import find_halo
-from seg_core.checkpoint import (
+from seg_core.datasplit import make_datasplit, open_source
+from seg_core.errors import SegError
+from seg_core.fingerprint import fingerprint
+from seg_core.lease import Lease
+from seg_core.run import Run, RunConfig
+from seg_core.training.checkpoint import (
     checkpoint_path,
     iterations,
     load_tensors,
@@ -19,14 +24,9 @@ from seg_core.checkpoint import (
     set_weights,
     weights_of,
 )
-from seg_core.crops import Crops, check_memory
-from seg_core.datasplit import make_datasplit, open_source
-from seg_core.device import check_device, open_device
-from seg_core.errors import SegError
-from seg_core.fingerprint import fingerprint
-from seg_core.lease import Lease
-from seg_core.run import Run, RunConfig
-from seg_core.stop import Stop
+from seg_core.training.crops import Crops, check_memory
+from seg_core.training.device import check_device, open_device
+from seg_core.training.stop import Stop
 
 SAVE_SECONDS = 30.0  # at most so much training is lost when the process is killed
 

@@ -15,21 +15,21 @@ import pandas as pd
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from seg_core.blockwise import Options
-from seg_core.checkpoint import iterations, load_network
+from seg_core.blockwise.engine import Options
+from seg_core.blockwise.output import Output
 from seg_core.datasplit import Source, open_source
 from seg_core.errors import NotReady, SegError
 from seg_core.evaluate import higher_is_better
 from seg_core.fingerprint import fingerprint
 from seg_core.fragments import Fragments, make_fragments
+from seg_core.kernels.relabel import relabel
 from seg_core.lease import Lease
 from seg_core.lut import VERSION, ready_fragments, solve
-from seg_core.output import Output
+from seg_core.merging.volume_graph import BlockFragments
 from seg_core.postprocess.postprocess import Parameters
 from seg_core.predict import Predict, predict
-from seg_core.relabel import relabel
 from seg_core.run import Run
-from seg_core.volume_graph import BlockFragments
+from seg_core.training.checkpoint import iterations, load_network
 from seg_core.volumes.ome_zarr import chunk_stamps, open_array, region_stamp
 
 BEST = "best.json"

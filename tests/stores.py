@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import label
 
+from seg_core.blockwise.output import Output
+from seg_core.blockwise.records import Record, Records
 from seg_core.fingerprint import content
 from seg_core.geometry import Box, Triple, triple
-from seg_core.output import Output
 from seg_core.postprocess.postprocess import Offset
-from seg_core.records import Record, Records
 from seg_core.store import Store
 from seg_core.volumes.declared import Volume, add_volume
 from seg_core.volumes.ome_zarr import ZarrArray, create, open_array

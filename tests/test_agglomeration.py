@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from seg_core.agglomeration import agglomerate
 from seg_core.errors import SegError
-from seg_core.region_graph import Edges
+from seg_core.kernels.agglomeration import agglomerate
+from seg_core.kernels.region_graph import Edges
 
 Row = tuple[int, int, int, int, int, int]
 Pairs = dict[tuple[int, int], list[int]]

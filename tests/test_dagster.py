@@ -10,7 +10,7 @@ from dagster_client import Client
 from dagster_dev import DagsterDev, wait_for
 from tiny_run import files_of, make_run, make_volume, middle_chunk, unreadable
 
-from seg_core.blockwise import Options
+from seg_core.blockwise.engine import Options
 from seg_core.run import load_run
 from seg_core.segment import predict_volume, segment_volume
 from seg_core.store import Store

@@ -16,8 +16,8 @@ from seg_assets.automation import register_runs
 from seg_assets.definitions import definitions_of
 from seg_assets.failures import NAMED, sentence_of
 from seg_assets.home import open_instance
-from seg_core.blockwise import Options, Outcome
-from seg_core.records import Record
+from seg_core.blockwise.engine import Options, Outcome
+from seg_core.blockwise.records import Record
 from seg_core.run import Run
 from seg_core.store import Store
 from seg_core.train import train

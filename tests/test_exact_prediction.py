@@ -17,14 +17,14 @@ from stores import chunks_of, declare, output_for, read
 
 from seg_core.architectures.receptive_field import find_halo
 from seg_core.architectures.unet import UNet
-from seg_core.blockwise import Options
-from seg_core.checkpoint import checkpoint_path, save_tensors, weights_of
+from seg_core.blockwise.engine import Options
+from seg_core.blockwise.output import Output
 from seg_core.errors import SegError
 from seg_core.geometry import Box, Triple, triple
-from seg_core.output import Output
 from seg_core.predict import Predict, predict
 from seg_core.run import Run, add_run
 from seg_core.store import Store
+from seg_core.training.checkpoint import checkpoint_path, save_tensors, weights_of
 
 MEAN, STD = 110.0, 55.0
 OFFSETS = [[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 5]]

@@ -23,15 +23,15 @@ from stores import (
     read,
 )
 
-from seg_core.blockwise import Options
+from seg_core.blockwise.engine import Options
+from seg_core.blockwise.output import Output
+from seg_core.blockwise.records import Record, Records
 from seg_core.fragments import Fragments, make_fragments
 from seg_core.geometry import Box, Triple, triple
 from seg_core.lut import make_lut
-from seg_core.output import Output
 from seg_core.postprocess.mutex import MutexWatershed
 from seg_core.postprocess.postprocess import Joined, Offset
 from seg_core.postprocess.watershed import Watershed
-from seg_core.records import Record, Records
 from seg_core.segmentation import make_segmentation
 from seg_core.tasks.affinities import Affinities
 from seg_core.tasks.one_hot import OneHot

@@ -21,15 +21,15 @@ from stores import (
     read,
 )
 
-from seg_core.blockwise import Options, Outcome
+from seg_core.blockwise.engine import Options, Outcome
+from seg_core.blockwise.output import Output
+from seg_core.blockwise.records import Record, Records
+from seg_core.blockwise.stage import block_states
 from seg_core.errors import NotReady
 from seg_core.fragments import Fragments, make_fragments
 from seg_core.lut import Table, make_lut, read_slice
-from seg_core.output import Output
 from seg_core.postprocess.watershed import Watershed
-from seg_core.records import Record, Records
 from seg_core.segmentation import Segmentation, make_segmentation
-from seg_core.stage import block_states
 from seg_core.tasks.affinities import Affinities
 
 SHAPE, BLOCK = (4, 12, 12), (4, 4, 4)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from seg_core.blockwise.records import Records
 from seg_core.phantom import write_phantom
-from seg_core.records import Records
 from seg_core.run import add_run
 from seg_core.store import Store
 from seg_core.volumes.declared import add_volume

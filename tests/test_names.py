@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from seg_core.names import Range, give_names, give_ranges
+from seg_core.merging.names import Range, give_names, give_ranges
 
 HIGH = 2**40
 

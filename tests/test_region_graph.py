@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from seg_core.errors import SegError
-from seg_core.region_graph import Edges, Labels, concatenate, edges_between, edges_inside
+from seg_core.kernels.region_graph import Edges, Labels, concatenate, edges_between, edges_inside
 
 Offsets = list[tuple[int, int, int]]
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from seg_core.errors import SegError
-from seg_core.relabel import Labels, compact, relabel
+from seg_core.kernels.relabel import Labels, compact, relabel
 
 shapes = st.tuples(*[st.integers(0, 5)] * 3)
 dtypes = st.sampled_from([np.uint32, np.uint64])

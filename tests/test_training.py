@@ -23,18 +23,7 @@ from torch import nn
 from seg_core.architectures.architecture import Architecture
 from seg_core.architectures.receptive_field import find_halo
 from seg_core.architectures.unet import UNet
-from seg_core.augment import Augmentation
-from seg_core.blockwise import Options
-from seg_core.checkpoint import (
-    checkpoint_path,
-    iterations,
-    load_network,
-    load_tensors,
-    save_tensors,
-    set_weights,
-    weights_of,
-)
-from seg_core.crops import Crops
+from seg_core.blockwise.engine import Options
 from seg_core.datasplit import make_datasplit, open_source
 from seg_core.errors import NotReady, SegError
 from seg_core.evaluate import binary_scores
@@ -51,6 +40,17 @@ from seg_core.store import Store
 from seg_core.tasks.affinities import Affinities
 from seg_core.tasks.task import Task
 from seg_core.train import schedule, train, training_rows
+from seg_core.training.augment import Augmentation
+from seg_core.training.checkpoint import (
+    checkpoint_path,
+    iterations,
+    load_network,
+    load_tensors,
+    save_tensors,
+    set_weights,
+    weights_of,
+)
+from seg_core.training.crops import Crops
 from seg_core.validate import validate
 from seg_core.volumes.declared import add_volume
 from seg_core.volumes.ome_zarr import ZarrArray, create

@@ -46,8 +46,8 @@ def runshow(name: str, store: str | None, as_json: bool) -> None:
     """A run's settings with every default, its checkpoints and its best."""
     import yaml
 
-    from seg_core.checkpoint import iterations
     from seg_core.run import load_run
+    from seg_core.training.checkpoint import iterations
 
     found = load_run(Store(store), name)
     result = {

@@ -25,7 +25,7 @@ def _of_volume(command: Callable[..., None]) -> Callable[..., None]:
     def opened(
         run: str, volume: str, workers: int | None, force: bool, store: str | None, **rest: Any
     ) -> None:
-        from seg_core.blockwise import Options
+        from seg_core.blockwise.engine import Options
         from seg_core.run import load_run
         from seg_core.volumes.declared import load_volume
 

@@ -6,6 +6,7 @@ import mwatershed
 import numpy as np
 from numpy.typing import NDArray
 
+from seg_core.kernels.relabel import compact
 from seg_core.postprocess.postprocess import Agglomeration, Fraction, Joined, Offset
 from seg_core.postprocess.strong import (
     WeakVoxels,
@@ -14,7 +15,6 @@ from seg_core.postprocess.strong import (
     settle_weak,
     strong_components,
 )
-from seg_core.relabel import compact
 from seg_core.volumes.ome_zarr import VoxelSize
 
 

@@ -9,6 +9,7 @@ from pydantic import PositiveFloat
 from scipy.ndimage import distance_transform_edt, maximum_filter
 from skimage.segmentation import watershed
 
+from seg_core.kernels.relabel import compact
 from seg_core.postprocess.postprocess import Fraction, Joined, Offset
 from seg_core.postprocess.strong import (
     WeakVoxels,
@@ -17,7 +18,6 @@ from seg_core.postprocess.strong import (
     settle_weak,
     strong_components,
 )
-from seg_core.relabel import compact
 from seg_core.volumes.ome_zarr import VoxelSize
 
 

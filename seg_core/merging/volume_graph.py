@@ -5,12 +5,12 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from seg_core.border import read_border, read_edges, write_edges
+from seg_core.blockwise.output import Output
 from seg_core.fingerprint import fingerprint
 from seg_core.geometry import AXES
-from seg_core.output import Output
+from seg_core.kernels.region_graph import Edges, concatenate, edges_between
+from seg_core.merging.border import read_border, read_edges, write_edges
 from seg_core.postprocess.postprocess import Offset
-from seg_core.region_graph import Edges, concatenate, edges_between
 
 BlockFragments = dict[str, tuple[int, str]]
 """For every block in C order: number of its fragments, and a digest of them."""

@@ -9,10 +9,10 @@ from uuid import uuid4
 import daisy.v2 as daisy
 from daisy import logging as daisy_logging
 
+from seg_core.blockwise.make_block import lease_path, make_block
+from seg_core.blockwise.records import Record
+from seg_core.blockwise.stage import Stage, Work
 from seg_core.errors import Busy
-from seg_core.make_block import lease_path, make_block
-from seg_core.records import Record
-from seg_core.stage import Stage, Work
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from seg_core.blockwise.records import Record
+from seg_core.blockwise.stage import Stage, Work
 from seg_core.errors import SegError
 from seg_core.lease import Lease
-from seg_core.records import Record
-from seg_core.stage import Stage, Work
 
 
 def make_block(stage: Stage, work: Work) -> None:

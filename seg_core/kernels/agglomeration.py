@@ -20,7 +20,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from seg_core.errors import SegError
-from seg_core.region_graph import Edges, concatenate
+from seg_core.kernels.region_graph import Edges, concatenate
 
 _Integers = NDArray[np.int64]
 # (-score, smaller id, greater id, edge, stamp); ids are 0 until equal scores make them matter

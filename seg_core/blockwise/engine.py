@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from tqdm import tqdm
 
-from seg_core.distribute import distribute
+from seg_core.blockwise.distribute import distribute
+from seg_core.blockwise.make_block import make_block
+from seg_core.blockwise.records import Record
+from seg_core.blockwise.stage import Stage, Work, block_states
 from seg_core.errors import BlocksFailed
-from seg_core.make_block import make_block
-from seg_core.records import Record
-from seg_core.stage import Stage, Work, block_states
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from seg_core.blockwise.output import Output
 from seg_core.fingerprint import content
 from seg_core.geometry import AXES
-from seg_core.output import Output
+from seg_core.kernels.region_graph import Edges
 from seg_core.postprocess.postprocess import Offset
-from seg_core.region_graph import Edges
 
 
 @dataclass(frozen=True)

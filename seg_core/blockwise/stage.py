@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
+from seg_core.blockwise.output import Output
+from seg_core.blockwise.records import BlockState, Inputs, Records, judge
 from seg_core.geometry import Box
-from seg_core.output import Output
-from seg_core.records import BlockState, Inputs, Records, judge
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Hot loops over voxels and edges, compiled by numba."""

@@ -1,0 +1,1 @@
+"""Fragments of different blocks become segments: edges across faces, the graph, lasting ids."""
