@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -80,12 +79,9 @@ def test_tiff_stack(tmp_path: Path, options: dict[str, Any], dtype: str) -> None
     check(tmp_path / "a.tif", tmp_path, volume(dtype), None)
 
 
-@pytest.mark.skipif(find_spec("imagecodecs") is not None, reason="can read this")
-def test_tiff_with_a_codec_that_is_missing(tmp_path: Path) -> None:
+def test_tiff_in_lzw(tmp_path: Path) -> None:
     Image.fromarray(volume()[0]).save(tmp_path / "a.tif", compression="tiff_lzw")
-    with pytest.raises(SegError, match=r"a.tif: cannot be read: .*imagecodecs"):
-        imported(tmp_path / "a.tif", tmp_path, voxel_size=SIZE)
-    assert not (tmp_path / "out.zarr").exists()
+    check(tmp_path / "a.tif", tmp_path, volume()[:1], None)
 
 
 def test_tiff_written_page_by_page(tmp_path: Path) -> None:
