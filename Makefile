@@ -8,7 +8,7 @@ export DAGSTER_HOME ?= $(CURDIR)/.local/dagster
 export SEG_TEST_DATA ?= $(CURDIR)/../shared/data
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo ui test test-fast test-data examples lint format constraints clean
+.PHONY: help venv demo ui test test-fast test-data examples bench bench-quick lint format constraints clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -43,6 +43,12 @@ test-data: venv ## the tests on the real volumes in SEG_TEST_DATA
 
 examples: venv ## FIB-25 and VNC in full, with their scores (about an hour)
 	examples/run.sh $(SEG_TEST_DATA)
+
+bench: venv ## every hot path against its bare limit and the usual way, as ratios
+	$(BIN)/python bench/bench.py
+
+bench-quick: venv ## the same, smaller
+	$(BIN)/python bench/bench.py --quick
 
 lint: venv ## ruff and mypy
 	$(BIN)/ruff check .

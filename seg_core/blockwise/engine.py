@@ -66,7 +66,11 @@ def run_blocks(stage: Stage, keys: Sequence[str] | None, options: Options) -> Ou
     stage.prepare()
     inputs = stage.inputs()
     failed = {key: waits for key in todo if isinstance(waits := inputs[key], str)}
-    work = [Work(key, made_from) for key in todo if not isinstance(made_from := inputs[key], str)]
+    work = [
+        Work(key, made_from, options.force)
+        for key in todo
+        if not isinstance(made_from := inputs[key], str)
+    ]
     if options.force:
         for item in work:
             stage.records.forget_parts(item.key)

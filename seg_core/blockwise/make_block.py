@@ -15,9 +15,11 @@ from seg_core.lease import Lease
 def make_block(stage: Stage, work: Work) -> None:
     """Make one block and record it, done or failed; only what ends the process gets out."""
     records, key = stage.records, work.key
-    before = records.read(key)
     what = f"{stage.name} of block {key}"
     with Lease(stage.output.store, lease_path(stage, key), what):
+        before = records.read(key)
+        if before.state == "done" and before.inputs == work.inputs and not work.force:
+            return  # another process made it since we looked
         tries = before.tries + 1 if before.state != "done" else 1
         # from here on voxels are written over, so the block is no longer what its record says
         records.write(key, Record("missing", tries=tries))

@@ -63,6 +63,7 @@ class Work:
 
     key: str
     inputs: Inputs
+    force: bool = False
 
 
 def block_states(stage: Stage, keys: Sequence[str] | None = None) -> dict[str, BlockState]:
