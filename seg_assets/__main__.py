@@ -5,6 +5,8 @@ import sys
 
 import click
 
+from seg_core.cli import calm_progress_bars
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def commands() -> None:
@@ -33,5 +35,6 @@ def materialize(run: str, volumes: tuple[str, ...]) -> None:
 
 
 if __name__ == "__main__":
+    calm_progress_bars()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     commands(prog_name="python -m seg_assets")

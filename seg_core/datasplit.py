@@ -43,7 +43,10 @@ def open_source(run: Run, config: SourceConfig) -> Source:
             f"them in volumes/{config.volume}.yaml"
         )
     _ = volume.voxel_size
-    roi = parse_box(config.roi, volume.raw.box) if config.roi else volume.roi
+    try:
+        roi = parse_box(config.roi, volume.raw.box) if config.roi else volume.roi
+    except SegError as error:
+        raise SegError(f"run {run.name}: volume {config.volume}: {error}") from None
     return Source(volume, volume.labels, roi, config.weight)
 
 

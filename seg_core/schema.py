@@ -61,11 +61,20 @@ def validate(model: type[Model], content: dict[str, Any], source: str) -> Model:
         raise SegError(f"{source}: {_sentence(error)}") from None
 
 
+PLAIN = {
+    "extra_forbidden": "is no field that is known here; look for a typing error",
+    "missing": "is missing",
+    "tuple_type": "expected a list, as in [64, 64, 64]",
+    "too_long": "has too many entries",
+}
+"""Messages that a user understands, in the place of pydantic's."""
+
+
 def _sentence(error: pydantic.ValidationError) -> str:
     parts = []
     for item in error.errors()[:3]:
         field = ".".join(str(p) for p in item["loc"])
-        message = item["msg"].removeprefix("Value error, ")
+        message = PLAIN.get(item["type"]) or item["msg"].removeprefix("Value error, ")
         # of fields that do not fit together the message names which, not the whole file
         named = bool(field) and item["type"] != "missing"
         given = f" (given: {item['input']!r:.80})" if named else ""

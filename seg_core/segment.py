@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 from seg_core.blockwise.engine import Options, Outcome
 from seg_core.blockwise.output import Output
-from seg_core.blockwise.records import BlockState
+from seg_core.blockwise.records import BlockState, Records
 from seg_core.blockwise.stage import Stage, block_states
+from seg_core.errors import NotReady
 from seg_core.fragments import Fragments, make_fragments
 from seg_core.lut import Table, lut_state, make_lut, read_table
 from seg_core.postprocess.postprocess import Parameters
@@ -92,8 +93,15 @@ def segment_volume(
     """Fragments, table and segmentation of all blocks, whatever of it is not up to date.
 
     Raises:
+        NotReady: there is no prediction of the volume.
         BlocksFailed: some blocks could not be made.
     """
+    predictions = Records(run.store, output_of(run, volume).path("blocks/prediction"))
+    if not predictions.read_all():
+        raise NotReady(
+            f"run {run.name} has no prediction of volume {volume.name} yet; make it with: "
+            f"seg predict {run.name} {volume.name}"
+        )
     fragments = fragment_volume(run, volume, None, options)
     table, made = lut_of_volume(run, volume, parameters, force=options.force, renumber=renumber)
     return Segmented(fragments, table, made, segment_blocks(run, volume, None, options))

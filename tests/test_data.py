@@ -5,11 +5,14 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
 
 from seg_core.cli import seg
+from seg_core.geometry import Box
+from seg_core.volumes.ome_zarr import open_array
 
 pytestmark = pytest.mark.data
 
@@ -75,7 +78,7 @@ def test_fib25_in_blocks_is_as_good_as_in_one(store: Path, tmp_path: Path, kind:
     add(tmp_path, "volume", "fib25", FIB25.format(block=[64, 64, 64]))
     whole = FIB25.format(block=[96, 128, 128]).replace("raw: raw", "raw: ../fib25/raw")
     add(tmp_path, "volume", "whole", whole.replace("labels.z", "../fib25/labels.z"))
-    run = example("fib25/affinities.yaml", iterations=60, crop=[32, 64, 64], warm_up=10)
+    run = example("fib25/affinities.yaml", iterations=250, crop=[32, 64, 64])
     run["datasplit"] = {
         "train": [{"volume": "fib25", "roi": "0:64, :, :"}],
         "validate": [{"volume": "fib25", "roi": "64:96, :, :"}],
@@ -86,13 +89,15 @@ def test_fib25_in_blocks_is_as_good_as_in_one(store: Path, tmp_path: Path, kind:
     reports = make_all("short", "fib25", "whole")
 
     (blocks,), (one,) = (reports[v]["scores"].values() for v in ("fib25", "whole"))
-    labels = str(store / "volumes/fib25/labels.zarr")
-    trivial = call("evaluate", labels, labels, "--roi", "64:96, :, :", "--json")
-    assert trivial["voi_sum"] == 0
-    # everything in one segment scores the entropy of the labels: 3.6 bits here; a seeded watershed
-    # on the intensity of the full volume 2.4
-    assert blocks["voi_sum"] < 2.4
-    assert blocks["voi_sum"] < one["voi_sum"] + 0.15
+    assert blocks["voi_sum"] < 0.9 * everything_in_one(store / "volumes/fib25/labels.zarr")
+    assert blocks["voi_sum"] < one["voi_sum"] + 0.05
+
+
+def everything_in_one(labels: Path) -> float:
+    """VOI sum of a single segment: the entropy of the labels, in bits."""
+    ids = open_array(str(labels)).read(Box((64, 0, 0), (96, 128, 128)))
+    share = np.unique(ids[ids > 0], return_counts=True)[1] / np.count_nonzero(ids)
+    return float(-(share * np.log2(share)).sum())
 
 
 def test_vnc_as_classes_and_as_instances(store: Path, tmp_path: Path) -> None:

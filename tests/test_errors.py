@@ -82,7 +82,7 @@ def refused(result: Result, *words: str) -> None:
         ),
         ("volume", "Bad Name", VOLUME, ["'Bad Name'", "lower-case letters, digits, - and _"]),
         ("volume", "grid", VOLUME.replace("[8, 8, 8]", "[5, 5, 5]"), ["multiple of chunk"]),
-        ("volume", "typo", VOLUME + "blok: 3\n", ["blok", "extra inputs"]),
+        ("volume", "typo", VOLUME + "blok: 3\n", ["blok", "no field that is known"]),
         ("run", "Run", RUN, ["run name 'Run'"]),
         ("run", "a|b", RUN, ["run name 'a|b'"]),
         ("run", "kind", RUN + "task: {kind: affinity}\n", ["unknown kind 'affinity'", "one_hot"]),

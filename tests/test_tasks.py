@@ -301,7 +301,7 @@ def test_every_task_names_a_score_that_it_makes() -> None:
         ({"erode": [1, 1]}, ["erode"]),
         ({"erode": [2, 1, 1]}, ["erode.0", "given: 2"]),
         ({"background": "maybe"}, ["background"]),
-        ({"classes": {"a": [1]}}, ["classes", "extra inputs"]),
+        ({"classes": {"a": [1]}}, ["classes", "no field that is known"]),
         ({"postprocess": {"kind": "argmax"}}, ["argmax makes classes", "take watershed"]),
         ({"postprocess": {"kind": "argmix"}}, ["unknown kind 'argmix'", "mutex_watershed"]),
     ],
@@ -316,14 +316,14 @@ def test_affinities_that_cannot_be(config: dict[str, Any], words: list[str]) -> 
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ({}, ["classes", "required"]),
+        ({}, ["classes", "missing"]),
         ({"classes": {}}, ["classes"]),
         ({"classes": {"a": [1, 2], "b": [2]}}, ["2", "more than one"]),
         ({"classes": {"a": [1]}, "unknown": [1]}, ["1", "more than one"]),
         ({"classes": {"a/b": [1]}}, ["a/b", "without '/'"]),
         ({"classes": {"mean": [1]}}, ["none of them 'mean'"]),
         ({"classes": {"a": [1]}, "postprocess": {"kind": "watershed"}}, ["watershed", "argmax"]),
-        ({"classes": {"a": [1]}, "offsets": [[1, 0, 0]]}, ["offsets", "extra inputs"]),
+        ({"classes": {"a": [1]}, "offsets": [[1, 0, 0]]}, ["offsets", "no field that is known"]),
     ],
 )
 def test_classes_that_cannot_be(config: dict[str, Any], words: list[str]) -> None:

@@ -1,5 +1,6 @@
 """The `seg` command: every step without Dagster."""
 
+import os
 import signal
 import sys
 from typing import Any
@@ -43,9 +44,16 @@ for command in (predict, segment, blocks, report):
     seg.add_command(command)
 
 
+def calm_progress_bars() -> None:
+    """In a file or a pipe a line every ten seconds is enough; tqdm reads this when imported."""
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_MININTERVAL", "10")
+
+
 def main() -> None:
     """Entry point; a SIGTERM ends the command as Ctrl-C does, with everything done recorded."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    calm_progress_bars()
     try:
         code = seg.main(standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)

@@ -130,7 +130,7 @@ def volumeshow(name: str, store: str | None, as_json: bool) -> None:
     show(result, as_json, lambda: [f"{k}: {v}" for k, v in result.items()])
 
 
-@click.command()
+@click.command(short_help="Score a segmentation against labels.")
 @click.argument("segmentation")
 @click.argument("labels")
 @click.option("--roi", metavar="SLICES", help="A part only, in voxels of both.")

@@ -109,13 +109,13 @@ def _voxel_size(image: Source, given: VoxelSize | None) -> VoxelSize:
     if size is None:
         raise SegError(
             f"{image.name}: says nothing of its voxel size; give it in nanometres with: "
-            "--voxel-size Z Y X"
+            "--voxel-size Z,Y,X"
         )
     z, y, x = (float(s) for s in size)
     if not all(0 < s < float("inf") for s in (z, y, x)):
         raise SegError(
             f"{image.name}: voxel size {z:g} x {y:g} x {x:g} nm (z, y, x): every size must be "
-            "above 0; give it with: --voxel-size Z Y X"
+            "above 0; give it with: --voxel-size Z,Y,X"
         )
     return z, y, x
 
