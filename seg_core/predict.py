@@ -21,7 +21,7 @@ from seg_core.training.crops import normalized
 from seg_core.training.device import open_device
 from seg_core.volumes.ome_zarr import ZarrArray, chunk_stamps, create, region_stamp
 
-LARGEST = 128  # voxels along an axis that are predicted at once, unless the run says otherwise
+LARGEST = 128**3  # voxels that are predicted at once, unless the run says otherwise
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,7 @@ class Predict(Stage):
         volume = self.output.volume.config
         if (asked := self.run.frozen.compute.predict) is not None:
             return triple(asked)
-        largest = [max(c, LARGEST // c * c) for c in volume.chunk]
-        return triple([min(b, n) for b, n in zip(volume.block, largest, strict=True)])
+        return _grown(volume.chunk, volume.block)
 
     def inputs(self) -> dict[str, Inputs | str]:
         """Checkpoint, raw data with its halo, and everything that decides how it is computed."""
@@ -168,6 +167,18 @@ class Predict(Stage):
     def finish(self, key: str, digests: list[str]) -> tuple[str, dict[str, float]]:  # noqa: ARG002
         """Nothing is left to do: the pieces are the block."""
         return fingerprint(digests), {}
+
+
+def _grown(chunk: Triple, block: Triple) -> Triple:
+    """A chunk doubled along its shortest sides, as large as a piece may be: the least halo."""
+    piece = list(chunk)
+    while any(p < b for p, b in zip(piece, block, strict=True)):
+        axis = min((a for a in range(3) if piece[a] < block[a]), key=lambda a: piece[a])
+        longer = min(2 * piece[axis], block[axis])
+        if np.prod(piece) // piece[axis] * longer > LARGEST:
+            break
+        piece[axis] = longer
+    return triple(piece)
 
 
 def estimate_memory(network: Any, channels: int, shape: Triple, stride: Triple) -> float:
