@@ -66,8 +66,9 @@ class Affinities(Task):
 
     @property
     def criterion(self) -> str:
-        """VOI sum: split and merge errors in bits."""
-        return "voi_sum"
+        """VOI sum, in bits; objects on a background are counted instead, which VOI leaves out."""
+        known = self.objects is not None or self.background == "known"
+        return "average_precision" if known else "voi_sum"
 
     def prepare(self, labels: NDArray[Any]) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
         """Ids of objects; unknown where label 0 means that nobody labelled it."""
