@@ -98,8 +98,10 @@ def _validate(run: Run, todo: list[tuple[int, Source]]) -> tuple[Best, int]:
         scores.to_parquet(buffer)
         run.store.write_bytes(f"{run.folder}/scores.parquet", buffer.getvalue())
     best = choose(scores, run.frozen.criterion)
-    # a process may have ended between any two of these
-    if made or not run.store.exists(f"{run.folder}/{BEST}"):
+    # a process may have ended between any two of these; and the rule of choice may have changed
+    kept = run.store.read_json(f"{run.folder}/{BEST}") or {}
+    names = ("iteration", "parameters", "criterion")
+    if made or any(kept.get(name) != getattr(best, name) for name in names):
         run.store.write_json(f"{run.folder}/{BEST}", best.__dict__)
     run.store.remove(f"{run.folder}/validation")
     return best, made

@@ -67,8 +67,11 @@ class Affinities(Task):
     @property
     def criterion(self) -> str:
         """VOI sum, in bits; objects on a background are counted instead, which VOI leaves out."""
-        known = self.objects is not None or self.background == "known"
-        return "average_precision" if known else "voi_sum"
+        return "average_precision" if self._background_known else "voi_sum"
+
+    @property
+    def _background_known(self) -> bool:
+        return self.objects is not None or self.background == "known"
 
     def prepare(self, labels: NDArray[Any]) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
         """Ids of objects; unknown where label 0 means that nobody labelled it."""
@@ -135,8 +138,9 @@ class Affinities(Task):
         if not ids.any():
             raise SegError("there is no object in the labels to score against")
         table.add(segmentation, ids.astype(np.uint64))
-        known = self.background == "known" or self.objects is not None
-        return instance_scores(table, background="known" if known else "unknown")
+        background: Literal["known", "unknown"]
+        background = "known" if self._background_known else "unknown"
+        return instance_scores(table, background=background)
 
 
 def _components(labels: NDArray[Any], values: list[int]) -> NDArray[np.int32]:
