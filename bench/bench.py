@@ -172,7 +172,7 @@ def steps(folder: Path) -> Iterator[Row]:
 
     yield Row(
         "predict a block",
-        lambda: predict(output, run, stage.iteration, None, Options(force=True)),
+        lambda: predict(run, output, stage.iteration, None, Options(force=True)),
         "bare network",
         bare,
     )
