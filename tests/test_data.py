@@ -89,7 +89,8 @@ def test_fib25_in_blocks_is_as_good_as_in_one(store: Path, tmp_path: Path, kind:
     reports = make_all("short", "fib25", "whole")
 
     (blocks,), (one,) = (reports[v]["scores"].values() for v in ("fib25", "whole"))
-    assert blocks["voi_sum"] < everything_in_one(store / "volumes/fib25/labels.zarr")
+    # a seeded watershed on the intensity of the full volume scores 2.4
+    assert blocks["voi_sum"] < min(2.4, everything_in_one(store / "volumes/fib25/labels.zarr"))
     assert blocks["voi_sum"] < one["voi_sum"] + 0.05
 
 
