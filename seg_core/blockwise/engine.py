@@ -13,7 +13,7 @@ from tqdm import tqdm
 from seg_core.blockwise.distribute import distribute
 from seg_core.blockwise.make_block import make_block
 from seg_core.blockwise.records import Record
-from seg_core.blockwise.stage import Stage, Work, block_states
+from seg_core.blockwise.stage import Stage, Work, judge_blocks
 from seg_core.errors import BlocksFailed
 
 
@@ -58,13 +58,13 @@ def run_blocks(stage: Stage, keys: Sequence[str] | None, options: Options) -> Ou
     wanted = list(dict.fromkeys(stage.output.grid if keys is None else keys))
     for key in wanted:
         stage.output.grid.index(key)
-    states = block_states(stage, wanted)
+    inputs = stage.inputs()
+    states = judge_blocks(stage, inputs, wanted)
     todo = [k for k in wanted if options.force or states[k].state not in ("done", "skipped")]
     passed = [k for k in wanted if k not in set(todo)]
     if not todo:
         return Outcome([], passed)
     stage.prepare()
-    inputs = stage.inputs()
     failed = {key: waits for key in todo if isinstance(waits := inputs[key], str)}
     work = [
         Work(key, made_from, options.force)

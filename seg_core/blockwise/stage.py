@@ -68,7 +68,14 @@ class Work:
 
 def block_states(stage: Stage, keys: Sequence[str] | None = None) -> dict[str, BlockState]:
     """What every block (or those asked for) is now, and why."""
-    records, inputs = stage.records.read_all(), stage.inputs()
+    return judge_blocks(stage, stage.inputs(), keys)
+
+
+def judge_blocks(
+    stage: Stage, inputs: dict[str, Inputs | str], keys: Sequence[str] | None
+) -> dict[str, BlockState]:
+    """As `block_states`, where the inputs are known: to find them lists all chunks of raw data."""
+    records = stage.records.read_all()
     states = {}
     for key in stage.output.grid if keys is None else keys:
         made_from = inputs[key]
