@@ -56,11 +56,27 @@ def lut_of_volume(
         The table, and whether this call made it.
 
     Raises:
-        NotReady: fragments of some blocks are not up to date; they are named.
+        NotReady: predictions or fragments of some blocks are not up to date; they are named.
     """
-    chosen = read_best(run).parameters | (parameters or {})
-    output = output_of(run, volume)
+    best, output = read_best(run), output_of(run, volume)
+    _refuse_stale(Predict(output, run, best.iteration))
+    chosen = best.parameters | (parameters or {})
     return make_lut(run.frozen.task, output, chosen, force=force, renumber=renumber)
+
+
+def _refuse_stale(stage: Predict) -> None:
+    """One table never joins blocks that other checkpoints, or raw data that is gone, were behind.
+
+    Fragments know only what their prediction holds, not whether that is still right.
+    """
+    stale = {k: s.reason for k, s in block_states(stage).items() if s.state == "stale"}
+    if stale:
+        named = [f"{key} ({reason})" for key, reason in list(stale.items())[:20]]
+        volume = stage.output.volume.name
+        raise NotReady(
+            f"{len(stale)} prediction block(s) of {stage.output.folder} are stale: "
+            f"{'; '.join(named)}; make them again with: seg predict {stage.run.name} {volume}"
+        )
 
 
 def segment_blocks(run: Run, volume: Volume, keys: list[str] | None, options: Options) -> Outcome:

@@ -62,8 +62,7 @@ def train(run: Run, on_log: OnLog | None = None) -> int:
 
 def _made_from(config: RunConfig, datasplit: dict[str, Any]) -> str:
     content = config.model_dump(mode="json", by_alias=True, exclude={"validation"})
-    for unlearnt in ("postprocess",):
-        content["task"].pop(unlearnt)
+    content["task"].pop("postprocess")
     threads = content.pop("compute")["threads"]
     return fingerprint(content, threads, datasplit["fingerprint"])
 
