@@ -33,10 +33,10 @@ ui: venv ## webserver and daemon on PORT (3000)
 	$(BIN)/dagster dev -p $(PORT)
 
 test: venv lint ## all tests that need nothing beyond the project
-	$(BIN)/python -m pytest -m "not data"
+	$(BIN)/python -m pytest -m "not data and not k8s"
 
 test-fast: venv ## those that take seconds
-	$(BIN)/python -m pytest -m "not data and not slow"
+	$(BIN)/python -m pytest -m "not data and not k8s and not slow"
 
 test-data: venv ## the tests on the real volumes in SEG_TEST_DATA
 	$(BIN)/python -m pytest -m data
