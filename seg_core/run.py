@@ -97,10 +97,22 @@ class PredictionConfig(Strict):
     """uint8: 255 stands for 1."""
 
 
+class StartConfig(Strict):
+    """An earlier run of the store, of the same architecture and channels, whose weights are the
+    first ones."""
+
+    run: str
+    """Its name."""
+    iteration: PositiveInt | None = None
+    """One of its checkpoints; its best unless given."""
+
+
 class RunConfig(Strict):
     """The YAML file of a run."""
 
     datasplit: DatasplitConfig
+    start: StartConfig | None = None
+    """Where training starts from; weights drawn by the seed unless given."""
     task: AnyTask = Affinities()
     architecture: AnyArchitecture = UNet()
     trainer: TrainerConfig = TrainerConfig()
@@ -150,6 +162,11 @@ class Run:
     def folder(self) -> str:
         """Where everything made by the run lies, relative to the store."""
         return f"runs/{self.name}"
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether the run was used already."""
+        return self.store.exists(f"{self.folder}/run.json")
 
     @cached_property
     def frozen(self) -> RunConfig:
@@ -229,14 +246,44 @@ def run_names(store: Store) -> list[str]:
     return store.names("runs", ".yaml")
 
 
+def check_start(run: Run) -> None:
+    """Refuse to start from a run whose weights do not fit, or are not there yet.
+
+    Raises:
+        SegError: one sentence that says what differs, or what is missing.
+    """
+    if (start := run.config.start) is None:
+        return
+    earlier = load_run(run.store, start.run)
+    there, here = (
+        _leaves({"architecture": c.architecture.model_dump(mode="json")})
+        | {"task's channels": c.task.channels}
+        for c in (earlier.frozen if earlier.is_frozen else earlier.config, run.config)
+    )
+    names = [name for name in {**there, **here} if there.get(name) != here.get(name)]
+    if names:
+        told = (f"{n} is {there.get(n)!r} there and {here.get(n)!r} here" for n in names)
+        raise SegError(f"run {run.name} cannot start from run {start.run}: {'; '.join(told)}")
+    needed = f"checkpoints/{start.iteration}.safetensors" if start.iteration else "best.json"
+    if not run.store.exists(f"{earlier.folder}/{needed}"):
+        wanted = f"checkpoint {start.iteration}" if start.iteration else "best checkpoint"
+        raise SegError(
+            f"run {run.name} cannot start from run {start.run}, which has no {wanted}; make it "
+            f"with: seg train {start.run}; seg validate {start.run}"
+        )
+
+
 def add_run(store: Store, name: str, text: bytes, source: str) -> Run:
     """Add a run, or replace one that was not used yet, after all of it was checked.
 
     Raises:
-        SegError: its file is wrong, or the run is frozen and differs; nothing was written.
+        SegError: its file is wrong, it cannot start from the run that it names, or the run is
+            frozen and differs; nothing was written.
     """
     run = Run(store, check_name("run", name), parse(RunConfig, text, source))
-    if store.exists(f"{run.folder}/run.json"):
+    if run.is_frozen:
         _ = run.frozen
+    else:
+        check_start(run)
     store.write_bytes(f"runs/{name}.yaml", text)
     return run

@@ -26,6 +26,7 @@ from seg_core.training.checkpoint import (
 )
 from seg_core.training.crops import Crops, check_memory
 from seg_core.training.device import check_device, open_device
+from seg_core.training.start import Start, find_start, note_start, set_start
 from seg_core.training.stop import Stop
 
 SAVE_SECONDS = 30.0  # at most so much training is lost when the process is killed
@@ -47,24 +48,29 @@ def train(run: Run, on_log: OnLog | None = None) -> int:
         SegError: the data or the config is unusable, or another process trains this run.
     """
     check_device(run.config.compute)
-    check_memory(run.config, [open_source(run, c) for c in run.config.datasplit.train])
+    sources = [open_source(run, c) for c in run.config.datasplit.train]
+    check_memory(run.config, sources)
+    start = find_start(run, sources[0].volume.raw.channels or 1)
     datasplit = make_datasplit(run)
-    made_from = _made_from(run.frozen, datasplit)
+    made_from = _made_from(run.frozen, datasplit, start)
     last = run.frozen.trainer.iterations
     if last in iterations(run):
         _check_provenance(run, last, made_from)
         run.store.remove(_state_path(run))
         return 0
     with Lease(run.store, f"{run.folder}/train.lock", f"training of run {run.name}"):
+        note_start(run, start)
         state = _start(run, datasplit, made_from, open_device(run.frozen.compute))
         return _loop(run, state, on_log)
 
 
-def _made_from(config: RunConfig, datasplit: dict[str, Any]) -> str:
-    content = config.model_dump(mode="json", by_alias=True, exclude={"validation"})
+def _made_from(config: RunConfig, datasplit: dict[str, Any], start: Start | None) -> str:
+    content = config.model_dump(mode="json", by_alias=True, exclude={"validation", "start"})
     content["task"].pop("postprocess")
     threads = content.pop("compute")["threads"]
-    return fingerprint(content, threads, datasplit["fingerprint"])
+    # the weights themselves, not the name of the run that they are of
+    first = [start.weights] if start else []
+    return fingerprint(content, threads, datasplit["fingerprint"], *first)
 
 
 def _check_provenance(run: Run, iteration: int, made_from: str) -> None:
@@ -199,6 +205,7 @@ def _parquet(rows: list[dict[str, float]]) -> bytes:
 
 def _resume(run: Run, state: State) -> None:
     if not run.store.exists(_state_path(run)):
+        set_start(run, state.network)
         return
     tensors, provenance = load_tensors(run, _state_path(run))
     if provenance["made_from"] != state.provenance["made_from"]:
