@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -172,7 +173,7 @@ def steps(folder: Path) -> Iterator[Row]:
 
     yield Row(
         "predict a block",
-        lambda: predict(run, output, stage.iteration, None, Options(force=True)),
+        lambda: predict(run, output, stage.iteration, None, Options(force=uuid4().hex)),
         "bare network",
         bare,
     )

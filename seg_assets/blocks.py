@@ -23,7 +23,7 @@ Step: TypeAlias = "Callable[[Run, Volume, list[str] | None, Options], Outcome]"
 
 
 def make_blocks(
-    context: dg.AssetExecutionContext, store: Store, volume: str, step: Step, force: bool
+    context: dg.AssetExecutionContext, store: Store, volume: str, step: Step, force: str
 ) -> dg.MaterializeResult[None]:
     """Bring the blocks of this dagster run up to date, whichever training runs they belong to.
 
@@ -61,7 +61,7 @@ class _Part:
         self.done: dict[str, Record] = {}
         self.told: set[str] = set()
 
-    def make(self, store: Store, volume: str, step: Step, force: bool) -> dict[str, str]:
+    def make(self, store: Store, volume: str, step: Step, force: str) -> dict[str, str]:
         """Bring the blocks up to date; returns why some are not, by partition key."""
         failed: dict[str, str] = {}
         try:
@@ -73,7 +73,7 @@ class _Part:
         self._read_rest(store, volume, failed)
         return {self.partitions[key]: why for key, why in failed.items()}
 
-    def _step(self, store: Store, volume: str, step: Step, force: bool) -> None:
+    def _step(self, store: Store, volume: str, step: Step, force: str) -> None:
         from seg_core.blockwise.engine import Options
         from seg_core.run import load_run
         from seg_core.volumes.declared import load_volume

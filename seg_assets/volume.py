@@ -27,6 +27,10 @@ class Force(dg.Config):
     force: bool = False
     """Make again what is done already."""
 
+    def token(self, context: dg.AssetExecutionContext) -> str:
+        """One for a dagster run and its retries: they do not make again what was made under it."""
+        return (context.run.root_run_id or context.run.run_id) if self.force else ""
+
 
 def group_of(volume: str) -> str:
     """The group of a volume's assets: its name, but Dagster allows no - in it."""
@@ -66,7 +70,7 @@ def _prediction(volume: Volume) -> dg.AssetsDefinition:
         """Output of the run's best checkpoint, equal to that of the whole volume at once."""
         from seg_core.segment import predict_volume
 
-        return make_blocks(context, store, volume.name, predict_volume, config.force)
+        return make_blocks(context, store, volume.name, predict_volume, config.token(context))
 
     return prediction
 
@@ -87,7 +91,7 @@ def _fragments(volume: Volume, prediction: dg.AssetsDefinition) -> dg.AssetsDefi
         """Labels inside a block, the edges between them, and what its neighbours must know."""
         from seg_core.segment import fragment_volume
 
-        return make_blocks(context, store, volume.name, fragment_volume, config.force)
+        return make_blocks(context, store, volume.name, fragment_volume, config.token(context))
 
     return fragments
 
@@ -115,7 +119,7 @@ def _lut(volume: Volume, fragments: dg.AssetsDefinition) -> dg.AssetsDefinition:
         with refusals():
             run = load_run(store, context.partition_key)
             declared = load_volume(run.store, volume.name)
-            made_table, made = lut_of_volume(run, declared, force=config.force)
+            made_table, made = lut_of_volume(run, declared, force=config.token(context))
         parameters = dg.MetadataValue.json(made_table.parameters)
         return dg.MaterializeResult(
             metadata={**made_table.figures, "parameters": parameters, "made_now": made}
@@ -142,7 +146,7 @@ def _segmentation(
         """Segment ids of every voxel: fragments through the look-up table."""
         from seg_core.segment import segment_blocks
 
-        return make_blocks(context, store, volume.name, segment_blocks, config.force)
+        return make_blocks(context, store, volume.name, segment_blocks, config.token(context))
 
     return segmentation
 

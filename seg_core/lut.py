@@ -40,6 +40,7 @@ class Table:
         following: the first id that was never used.
         parameters: how fragments were joined.
         figures: counts and seconds.
+        forced: the token under which it was made again though nothing had changed.
     """
 
     made_from: str
@@ -48,6 +49,7 @@ class Table:
     following: int
     parameters: Parameters
     figures: dict[str, float]
+    forced: str = ""
 
 
 def read_table(output: Output) -> Table | None:
@@ -70,7 +72,7 @@ def make_lut(
     output: Output,
     parameters: Parameters,
     *,
-    force: bool = False,
+    force: str = "",
     renumber: bool = False,
 ) -> tuple[Table, bool]:
     """Bring the table up to date.
@@ -79,7 +81,7 @@ def make_lut(
         task: its post-processing says whether fragments are joined.
         output: where the fragments are.
         parameters: of the agglomeration.
-        force: make it again though nothing changed.
+        force: a token; the table is made again though nothing changed, once for each token.
         renumber: forget all names and ids, and number from 1 again.
 
     Returns:
@@ -92,7 +94,7 @@ def make_lut(
     blocks = ready_fragments(task, output)
     made_from = fingerprint(blocks, parameters, VERSION)
     before = None if renumber else read_table(output)
-    if before is not None and before.made_from == made_from and not force:
+    if before is not None and before.made_from == made_from and force in ("", before.forced):
         return before, False
     what = f"the look-up table of {output.folder}"
     with Lease(output.store, output.path("lut/table.lock"), what):
@@ -106,7 +108,8 @@ def make_lut(
             "segments": int(np.count_nonzero(np.unique(names))),
             "seconds": time.monotonic() - began,
         }
-        table = Table(made_from, ranges, slices, following, parameters, figures)
+        forced = force or (before.forced if before else "")
+        table = Table(made_from, ranges, slices, following, parameters, figures, forced)
         output.store.write_json(output.path(FILE), asdict(table))
         _remove_old_slices(output, table)
     return table, True

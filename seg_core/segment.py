@@ -47,7 +47,7 @@ def lut_of_volume(
     volume: Volume,
     parameters: Parameters | None = None,
     *,
-    force: bool = False,
+    force: str = "",
     renumber: bool = False,
 ) -> tuple[Table, bool]:
     """The look-up table, by the best parameters unless others are given.

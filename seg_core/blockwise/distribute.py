@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
 
 import daisy.v2 as daisy
 from daisy import logging as daisy_logging
 
-from seg_core.blockwise.make_block import lease_path, make_block
+from seg_core.blockwise.make_block import failed, lease_path, make_block
 from seg_core.blockwise.records import Record
 from seg_core.blockwise.stage import Stage, Work
 from seg_core.errors import Busy
@@ -39,15 +39,13 @@ def _make_piece(stage: Stage, work: Work, number: int) -> None:
         digest = stage.make(work.key, box)
     except Exception:
         return  # the block itself comes upon it again, and records why
-    stage.records.write_parts(work.key, work.inputs, uuid4().hex, {number: digest})
+    stage.records.write_parts(work.key, work.inputs, uuid4().hex, {number: digest}, work.force)
 
 
 def distribute(stage: Stage, work: list[Work], workers: int, ended: Callable[[str], None]) -> None:
     """Make blocks in `workers` processes; `ended` is called here with each key as it ends."""
-    for item in work:  # what is written over is no longer what its record says
-        before = stage.records.read(item.key)
-        tries = 0 if before.state == "done" else before.tries
-        stage.records.write(item.key, Record("missing", tries=tries))
+    for item in work:
+        _announce(stage, item)
     if len(work) < workers:
         pieces = list(_open_pieces(stage, work))
         if len(pieces) > 1:
@@ -69,13 +67,22 @@ def distribute(stage: Stage, work: list[Work], workers: int, ended: Callable[[st
             if stage.output.store.exists(lease_path(stage, item.key)):
                 raise Busy(f"{stage.name}: another process is making block {item.key}; wait for it")
             reason = f"its worker process died: {error or 'no reason given (out of memory?)'}"
-            stage.records.write(item.key, Record("failed", item.inputs, error=reason))
+            stage.records.write(item.key, failed(stage.records.read(item.key), reason))
             ended(item.key)
+
+
+def _announce(stage: Stage, item: Work) -> None:
+    """What is written over is no longer what its record says."""
+    before = stage.records.read(item.key)
+    now = Record("missing", item.inputs, forced=item.force)
+    if before.state in ("missing", "failed") and before.inputs == item.inputs:
+        now = replace(before, state="missing", error="", forced=item.force)
+    stage.records.write(item.key, now)
 
 
 def _open_pieces(stage: Stage, work: list[Work]) -> Iterator[tuple[int, int]]:
     for item, block in enumerate(work):
-        done = stage.records.read_parts(block.key, block.inputs)
+        done = stage.records.read_parts(block.key, block.inputs, block.force)
         pieces = stage.sub_blocks(stage.output.grid.box(block.key))
         yield from ((item, n) for n in range(len(pieces)) if n not in done)
 

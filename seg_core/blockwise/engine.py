@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from seg_core.blockwise.distribute import distribute
 from seg_core.blockwise.make_block import make_block
-from seg_core.blockwise.records import Record
+from seg_core.blockwise.records import BlockState, Record
 from seg_core.blockwise.stage import Stage, Work, judge_blocks
 from seg_core.errors import BlocksFailed
 
@@ -31,12 +31,13 @@ class Options:
 
     Attributes:
         workers: processes.
-        force: make blocks again that are done.
+        force: a token; blocks that are done are made again, once for each token. Whoever asks
+            again with the same one (a retry) finds done what was made under it. "" forces nothing.
         on_block: called in the main process with the key and record of each block as it ends.
     """
 
     workers: int = 1
-    force: bool = False
+    force: str = ""
     on_block: Callable[[str, Record], None] | None = None
 
 
@@ -60,24 +61,28 @@ def run_blocks(stage: Stage, keys: Sequence[str] | None, options: Options) -> Ou
         stage.output.grid.index(key)
     inputs = stage.inputs()
     states = judge_blocks(stage, inputs, wanted)
-    todo = [k for k in wanted if options.force or states[k].state not in ("done", "skipped")]
-    passed = [k for k in wanted if k not in set(todo)]
+    todo = [k for k in wanted if _is_due(states[k], options.force)]
+    due = set(todo)
+    passed = [k for k in wanted if k not in due]
     if not todo:
         return Outcome([], passed)
     stage.prepare()
     failed = {key: waits for key in todo if isinstance(waits := inputs[key], str)}
     work = [
-        Work(key, made_from, options.force)
+        Work(key, made_from, options.force or states[key].record.forced)
         for key in todo
         if not isinstance(made_from := inputs[key], str)
     ]
-    if options.force:
-        for item in work:
-            stage.records.forget_parts(item.key)
     failed |= _compute(stage, work, options)
     if failed:
         raise BlocksFailed(stage.name, failed)
     return Outcome(todo, passed)
+
+
+def _is_due(state: BlockState, force: str) -> bool:
+    if state.state == "done":
+        return force not in ("", state.record.forced)
+    return state.state != "skipped"
 
 
 def _compute(stage: Stage, work: list[Work], options: Options) -> dict[str, str]:

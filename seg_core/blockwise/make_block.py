@@ -2,14 +2,19 @@
 
 import time
 import traceback
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from seg_core.blockwise.memory import peak_megabytes, reset_peak
 from seg_core.blockwise.records import Record
 from seg_core.blockwise.stage import Stage, Work
 from seg_core.errors import SegError
 from seg_core.lease import Lease
+
+KILLS = 3
+"""How often in a row a block may take its process with it, without a sub-block more each time."""
 
 
 def make_block(stage: Stage, work: Work) -> None:
@@ -18,23 +23,67 @@ def make_block(stage: Stage, work: Work) -> None:
     what = f"{stage.name} of block {key}"
     with Lease(stage.output.store, lease_path(stage, key), what):
         before = records.read(key)
-        if before.state == "done" and before.inputs == work.inputs and not work.force:
+        if _is_made(before, work):
             return  # another process made it since we looked
-        tries = before.tries + 1 if before.state != "done" else 1
-        # from here on voxels are written over, so the block is no longer what its record says
-        records.write(key, Record("missing", tries=tries))
-        began = time.monotonic()
-        try:
-            content, figures = _make_pieces(stage, work)
-        except Exception as error:
-            records.write(key, Record("failed", work.inputs, error=_reason(error), tries=tries))
+        begun = _begin(stage, work, before)
+        if begun.begun > KILLS:
+            records.write(key, failed(begun, _KILLED))
             return
-        seconds = time.monotonic() - began
-        voxels = stage.output.grid.box(key).voxels
-        figures |= {"seconds": seconds, "voxels": voxels, "voxels_per_second": voxels / seconds}
-        records.write(key, Record("done", work.inputs, content, figures, tries=tries))
+        # from here on voxels are written over, so the block is no longer what its record says
+        records.write(key, begun)
+        try:
+            content, figures = _measured(stage, work)
+        except Exception as error:
+            records.write(key, failed(begun, _reason(error)))
+            return
+        except BaseException:  # the end was asked for: that is no fault of the block
+            records.write(key, replace(begun, begun=begun.begun - 1))
+            raise
+        done = Record("done", work.inputs, content, figures, tries=begun.tries, forced=work.force)
+        records.write(key, done)
         records.forget_parts(key)
         stage.tidy(key)
+
+
+def failed(begun: Record, reason: str) -> Record:
+    """The record of a block that was begun and failed."""
+    return replace(begun, state="failed", error=reason, tries=begun.tries + 1, begun=0)
+
+
+_KILLED = (
+    f"its process was killed {KILLS} times in the middle of it, and got no further each time; if "
+    "that was for want of memory, give it more, or smaller blocks"
+)
+
+
+def _is_made(before: Record, work: Work) -> bool:
+    same = before.state == "done" and before.inputs == work.inputs
+    return same and work.force in ("", before.forced)
+
+
+def _begin(stage: Stage, work: Work, before: Record) -> Record:
+    """The record of a block that is being made."""
+    again = before.state in ("failed", "missing") and before.inputs == work.inputs
+    resumed = len(stage.records.read_parts(work.key, work.inputs, work.force))
+    further = resumed > before.figures.get("sub_blocks_resumed", 0)
+    return Record(
+        "missing",
+        work.inputs,
+        figures={"sub_blocks_resumed": resumed},
+        tries=before.tries if again else 0,
+        begun=before.begun + 1 if again and not further else 1,
+        forced=work.force,
+    )
+
+
+def _measured(stage: Stage, work: Work) -> tuple[str, dict[str, float]]:
+    reset_peak()
+    began = time.monotonic()
+    content, figures = _make_pieces(stage, work)
+    seconds = time.monotonic() - began
+    voxels = stage.output.grid.box(work.key).voxels
+    figures |= {"seconds": seconds, "voxels": voxels, "voxels_per_second": voxels / seconds}
+    return content, figures | {"peak_memory_mb": peak_megabytes()}
 
 
 def lease_path(stage: Stage, key: str) -> str:
@@ -64,13 +113,13 @@ class _Parts:
     """Sub-blocks done, noted in the store every so often and whenever the work stops."""
 
     def __init__(self, stage: Stage, work: Work) -> None:
-        self.records, self.key, self.inputs = stage.records, work.key, work.inputs
+        self.records, self.work = stage.records, work
         self.every = 1.0 if stage.output.store.is_local else 10.0
         self.writer = uuid4().hex
         self.own: dict[int, str] = {}
 
     def __enter__(self) -> "_Parts":
-        self.done = self.records.read_parts(self.key, self.inputs)
+        self.done = self.records.read_parts(self.work.key, self.work.inputs, self.work.force)
         self.noted, self.saved = len(self.own), time.monotonic()
         return self
 
@@ -80,7 +129,8 @@ class _Parts:
             self._save()
 
     def _save(self) -> None:
-        self.records.write_parts(self.key, self.inputs, self.writer, self.own)
+        key, inputs, force = self.work.key, self.work.inputs, self.work.force
+        self.records.write_parts(key, inputs, self.writer, self.own, force)
         self.noted, self.saved = len(self.own), time.monotonic()
 
     def __exit__(self, kind: Any, error: Any, at: Any) -> None:

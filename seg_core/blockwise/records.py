@@ -25,7 +25,10 @@ class Record:
         content: a digest of what was written; what hangs from the block depends on this only.
         figures: seconds, voxels, counts: measurements, which are no part of any fingerprint.
         error: why it failed.
-        tries: how often it was begun since it was last done.
+        tries: how often it failed, from these inputs, since it was last done.
+        begun: how often in a row it was begun and neither ended nor got further: its process was
+            killed. An end that was asked for (Ctrl-C, SIGTERM) is none.
+        forced: the token under which it was made again though nothing had changed.
     """
 
     state: State
@@ -34,6 +37,8 @@ class Record:
     figures: dict[str, float] = field(default_factory=dict)
     error: str = ""
     tries: int = 0
+    begun: int = 0
+    forced: str = ""
 
 
 @dataclass(frozen=True)
@@ -65,12 +70,13 @@ class Records:
         """Write a block's record."""
         self.store.write_json(f"{self.folder}/{key}.json", asdict(record))
 
-    def read_parts(self, key: str, inputs: Inputs) -> dict[int, str]:
+    def read_parts(self, key: str, inputs: Inputs, forced: str = "") -> dict[int, str]:
         """Digests of the sub-blocks that are written already, by number.
 
-        Those made from other inputs are forgotten for good: their voxels will be written over.
+        Those made from other inputs, or before the block was forced, are forgotten for good:
+        their voxels will be written over.
         """
-        folder, parts, wanted = self._parts(key), {}, fingerprint(inputs)
+        folder, parts, wanted = self._parts(key), {}, fingerprint(inputs, forced)
         found = [json.loads(c) for c in self.store.read_folder(folder).values()]
         if any(part["inputs"] != wanted for part in found):
             self.forget_parts(key)
@@ -79,9 +85,11 @@ class Records:
             parts.update({int(number): digest for number, digest in part["done"].items()})
         return parts
 
-    def write_parts(self, key: str, inputs: Inputs, writer: str, done: dict[int, str]) -> None:
+    def write_parts(
+        self, key: str, inputs: Inputs, writer: str, done: dict[int, str], forced: str = ""
+    ) -> None:
         """Note the sub-blocks that one process has written."""
-        content = {"inputs": fingerprint(inputs), "done": done}
+        content = {"inputs": fingerprint(inputs, forced), "done": done}
         self.store.write_json(f"{self._parts(key)}/{writer}.json", content)
 
     def forget_parts(self, key: str) -> None:

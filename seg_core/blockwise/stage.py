@@ -59,11 +59,17 @@ class Stage(ABC):
 
 @dataclass(frozen=True)
 class Work:
-    """A block to make."""
+    """A block to make.
+
+    Attributes:
+        key: of the block.
+        inputs: what it is made from.
+        force: the token under which it is made; one that was forced and interrupted keeps it.
+    """
 
     key: str
     inputs: Inputs
-    force: bool = False
+    force: str = ""
 
 
 def block_states(stage: Stage, keys: Sequence[str] | None = None) -> dict[str, BlockState]:

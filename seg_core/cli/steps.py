@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
+from uuid import uuid4
 
 import click
 
@@ -30,7 +31,8 @@ def _of_volume(command: Callable[..., None]) -> Callable[..., None]:
         from seg_core.volumes.declared import load_volume
 
         found = load_run(Store(store), run)
-        options = Options(workers or found.config.compute.workers, force)
+        token = uuid4().hex if force else ""  # one command, one force
+        options = Options(workers or found.config.compute.workers, token)
         command(found, load_volume(found.store, volume), options, **rest)
 
     return opened
