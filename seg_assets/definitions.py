@@ -8,6 +8,7 @@ import logging
 import dagster as dg
 
 from seg_assets import automation, training
+from seg_assets.new_run import new_run_job
 from seg_assets.resources import StoreResource
 from seg_assets.volume import group_of, volume_assets
 from seg_core.errors import SegError
@@ -27,7 +28,7 @@ def definitions_of(uri: str | None = None) -> dg.Definitions:
             *families(Store(uri)),
         ],
         sensors=[automation.register_runs],
-        jobs=[automation.train_run],
+        jobs=[automation.train_run, new_run_job],
         resources={"store": StoreResource(uri=uri)},
         # a dagster run is one step as a rule: a process of its own would import torch once more
         executor=dg.in_process_executor,

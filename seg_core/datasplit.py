@@ -50,6 +50,16 @@ def open_source(run: Run, config: SourceConfig) -> Source:
     return Source(volume, volume.labels, roi, config.weight)
 
 
+def check_sources(run: Run) -> None:
+    """Refuse a run whose volumes are not there, before it is added.
+
+    Raises:
+        SegError: a volume is not declared or has no labels, or a ROI lies outside.
+    """
+    for config in (*run.config.datasplit.train, *run.config.datasplit.validate_):
+        open_source(run, config)
+
+
 def make_datasplit(run: Run) -> dict[str, Any]:
     """Resolve, check and fingerprint the datasplit, and write it; freezes the run.
 

@@ -1,6 +1,7 @@
 """`kind:` in a config picks a class: a name of ours, or `package.module:Name` of the user's own."""
 
 import importlib
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, SerializeAsAny, WrapValidator
@@ -17,6 +18,13 @@ def import_path(path: str) -> Any:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, TypeError) as error:  # TypeError: a relative path
         raise ValueError(f"cannot import {path!r}: {error}") from None
+
+
+@dataclass(frozen=True)
+class Kinds:
+    """An annotation of a field that is chosen by `kind`: our kinds, with their import paths."""
+
+    known: dict[str, str]
 
 
 def by_kind(known: dict[str, str], base: type[BaseModel]) -> tuple[Any, ...]:
@@ -39,4 +47,4 @@ def by_kind(known: dict[str, str], base: type[BaseModel]) -> tuple[Any, ...]:
             raise ValueError(f"kind {kind!r} is no {base.__name__}")
         return model.model_validate(value)
 
-    return WrapValidator(choose), SerializeAsAny()  # type: ignore[type-arg]
+    return Kinds(known), WrapValidator(choose), SerializeAsAny()  # type: ignore[type-arg]
