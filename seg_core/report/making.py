@@ -2,29 +2,23 @@
 
 import base64
 import html
-import io
 import json
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from seg_core.blockwise.output import Output
 from seg_core.datasplit import open_source
 from seg_core.errors import NotReady
-from seg_core.geometry import Box, triple
+from seg_core.report.pictures import draw_section
 from seg_core.run import Run
 from seg_core.segment import output_of, states_of
 from seg_core.validate import read_best
 from seg_core.volumes.declared import Volume
 from seg_core.volumes.ome_zarr import ZarrArray, open_array
 
-LARGEST_PICTURE = 512  # voxels along an axis of a picture's section
 
-
-def make_report(run: Run, volume: Volume) -> dict[str, Any]:
+def make(run: Run, volume: Volume) -> dict[str, Any]:
     """Write `report.json` and `report.html` of a run on a volume.
 
     Returns:
@@ -67,7 +61,7 @@ def make_report(run: Run, volume: Volume) -> dict[str, Any]:
         },
     }
     run.store.write_json(output.path("report.json"), content)
-    picture = draw_section(run, volume, segmentation)
+    picture = draw_section(run, volume)
     run.store.write_bytes(output.path("report.html"), _page(content, picture).encode())
     return content
 
@@ -103,44 +97,6 @@ def _sizes(segmentation: ZarrArray, volume: Volume) -> dict[str, float]:
         "largest_voxels": int(sizes.max()),
         "background_voxels": background,
     }
-
-
-def draw_section(run: Run, volume: Volume, segmentation: ZarrArray) -> bytes:
-    """The middle section as PNG: raw, labels if there are any, prediction, segmentation."""
-    box = _middle(volume.roi)
-    raw = volume.raw.read(box)
-    prediction = _open(output_of(run, volume), "prediction").read(box)
-    panels: list[tuple[str, NDArray[Any], str | None]]
-    panels = [("raw", raw if raw.ndim == 3 else raw[0], "gray")]
-    if volume.labels is not None:
-        panels.append(("labels", colours(volume.labels.read(box)[0]), None))
-    panels.append((f"prediction: {run.frozen.task.channels[-1]}", prediction[-1], "gray"))
-    panels.append(("segmentation", colours(segmentation.read(box)[0]), None))
-    figure = Figure(figsize=(4 * len(panels), 4.3), layout="constrained")
-    for place, (title, image, colour_map) in enumerate(panels, start=1):
-        axes = figure.add_subplot(1, len(panels), place)
-        axes.imshow(image if image.ndim == 3 and image.shape[-1] == 3 else image[0], colour_map)
-        axes.set_title(title)
-        axes.set_axis_off()
-    buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer)
-    return buffer.getvalue()
-
-
-def _middle(roi: Box) -> Box:
-    begin = [(b + e) // 2 for b, e in zip(roi.begin, roi.end, strict=True)]
-    half = (0, LARGEST_PICTURE // 2, LARGEST_PICTURE // 2)
-    box = Box(triple(begin), triple([begin[0] + 1, *begin[1:]]))
-    return box.grow(half).clip(roi)
-
-
-def colours(labels: NDArray[Any]) -> NDArray[np.uint8]:
-    """A (y, x, 3) picture of a (y, x) section of labels: a colour for each id, 0 is black."""
-    numbers = labels.astype(np.uint64)[..., None]
-    # multipliers near 2**64 / golden ratio spread neighbouring ids over all colours
-    factors = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9], np.uint64)
-    shades = ((numbers * factors) >> np.uint64(40)).astype(np.uint64) % np.uint64(200)
-    return np.where(numbers > 0, shades + np.uint64(55), 0).astype(np.uint8)
 
 
 def _page(content: dict[str, Any], picture: bytes) -> str:
