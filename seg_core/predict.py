@@ -19,6 +19,7 @@ from seg_core.run import Run
 from seg_core.training.checkpoint import load_network
 from seg_core.training.crops import normalized
 from seg_core.training.device import open_device
+from seg_core.volumes.contents import region_content
 from seg_core.volumes.ome_zarr import ZarrArray, chunk_stamps, create, region_stamp
 
 LARGEST = 128**3  # voxels that are predicted at once, unless the run says otherwise
@@ -88,6 +89,11 @@ class Predict(Stage):
             }
             for key in grid
         }
+
+    def contents(self, key: str) -> dict[str, str]:
+        """The voxels behind the stamp of the raw data."""
+        region = self.output.grid.box(key).grow(self.halo)
+        return {"raw data": region_content(self.output.volume.raw, region)}
 
     def prepare(self) -> None:
         """Check piece, channels and memory; make the array.

@@ -1,27 +1,134 @@
 """What was made from data that has changed since is named, and made again: that and no more."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_run import BLOCK, make_run, make_volume
+from tiny_run import BLOCK, files_of, make_run, make_volume
 
 from seg_core.blockwise.engine import Options
-from seg_core.errors import NotReady
+from seg_core.errors import BlocksFailed, NotReady
+from seg_core.geometry import Box
+from seg_core.predict import Predict
+from seg_core.run import Run, load_run
 from seg_core.segment import lut_of_volume, predict_volume, segment_volume, states_of
 from seg_core.store import Store
 from seg_core.train import train
 from seg_core.validate import validate
-from seg_core.volumes.declared import load_volume
+from seg_core.volumes.declared import Volume, load_volume
 
 
-def test_no_table_over_predictions_that_are_stale(tmp_path: Path) -> None:
-    store = Store(str(tmp_path))
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store in which a volume is segmented."""
+    folder = tmp_path_factory.mktemp("finished")
+    store = Store(str(folder))
     volume, run = make_volume(store), make_run(store)
     train(run)
     validate(run)
     predict_volume(run, volume, None, Options())
     segment_volume(run, volume, Options())
+    return folder
+
+
+@pytest.fixture
+def store(finished: Path, tmp_path: Path) -> Store:
+    """A copy of it; every file keeps its date."""
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    return Store(str(tmp_path))
+
+
+def opened(store: Store) -> tuple[Run, Volume]:
+    return load_run(store, "tiny"), load_volume(store, "phantom")
+
+
+def touch_raw(store: Store) -> None:
+    for path in Path(store.path("volumes/phantom/raw.zarr/0")).rglob("*"):
+        path.touch()
+
+
+def mend(volume: Volume, voxel: list[int]) -> None:
+    """Another value in one voxel."""
+    chunk = Box.of_shape((8, 8, 8), [v // 8 * 8 for v in voxel])
+    data = volume.raw.read(chunk)
+    data[tuple(v % 8 for v in voxel)] ^= 1
+    volume.raw.write(chunk, data)
+
+
+def stale_predictions(store: Store) -> set[str]:
+    states = states_of(*opened(store))["prediction"]
+    return {key for key, state in states.items() if state.state != "done"}
+
+
+def test_what_was_touched_only_is_passed_over_and_read_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    contents = Predict.contents
+    monkeypatch.setattr(
+        Predict, "contents", lambda stage, key: read.append(key) or contents(stage, key)
+    )
+    run, volume = opened(store)
+    before = files_of(store, "tiny")
+    assert predict_volume(run, volume, None, Options()).made == []
+    assert read == []  # what was not touched costs no look
+    touch_raw(store)
+    assert predict_volume(run, volume, None, Options()).made == []
+    assert sorted(read) == list(volume.grid)
+    done = segment_volume(run, volume, Options())
+    assert (done.fragments.made, done.table_made, done.segmentation.made) == ([], False, [])
+    assert stale_predictions(store) == set()
+    assert len(read) == 20
+    now = files_of(store, "tiny")
+    assert {n for n in now if now[n] != before[n]} == {
+        f"blocks/prediction/{key}.json" for key in volume.grid
+    }
+
+
+@pytest.mark.parametrize(
+    ("depth", "readers"),
+    [
+        ((5, 5, 5), ["z0001y0001x0001"]),  # chunks that others read too, but no voxel of theirs
+        ((2, 12, 12), ["z0000y0001x0001", "z0001y0001x0001"]),
+        ((12, 2, 2), [f"z0001y000{y}x000{x}" for y in (0, 1) for x in (0, 1)]),
+    ],
+)
+def test_a_mended_voxel_makes_those_stale_that_read_it(
+    store: Store, depth: tuple[int, int, int], readers: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, volume = opened(store)
+    touch_raw(store)  # both at once: touched, and one of them mended
+    mend(volume, [BLOCK + d for d in depth])
+    assert stale_predictions(store) == set(readers)
+    # what was found is noted: nothing is read again to say so again
+    with monkeypatch.context() as patch:
+        patch.setattr(Predict, "contents", None)
+        assert stale_predictions(store) == set(readers)
+    assert predict_volume(run, volume, None, Options()).made == readers
+    assert stale_predictions(store) == set()
+
+
+def test_a_voxel_that_is_mended_back_leaves_nothing_to_do(store: Store) -> None:
+    _, volume = opened(store)
+    for _ in range(2):
+        assert stale_predictions(store) == set()
+        mend(volume, [BLOCK + BLOCK // 2] * 3)
+        assert stale_predictions(store) == {"z0001y0001x0001"}
+        mend(volume, [BLOCK + BLOCK // 2] * 3)
+
+
+def test_raw_data_that_cannot_be_read_is_stale(store: Store) -> None:
+    run, volume = opened(store)
+    path = Path(store.path("volumes/phantom/raw.zarr/0/c/4/1/1"))
+    path.write_bytes(b"garbage")
+    assert stale_predictions(store) == {"z0001y0000x0000"}
+    with pytest.raises(BlocksFailed, match="cannot be read"):
+        predict_volume(run, volume, None, Options())
+
+
+def test_no_table_over_predictions_that_are_stale(store: Store) -> None:
+    run, volume = opened(store)
     key = "z0002y0001x0000"
     middle = volume.grid.box(key).grow([-BLOCK // 3] * 3)  # no other block's halo reaches it
     mended = volume.raw.read(middle)[::-1]

@@ -47,6 +47,7 @@ def distribute(stage: Stage, work: list[Work], workers: int, ended: Callable[[st
     for item in work:
         _announce(stage, item)
     if len(work) < workers:
+        work = [_with_contents(stage, item) for item in work]
         pieces = list(_open_pieces(stage, work))
         if len(pieces) > 1:
             _run_daisy(_Task(stage, work, pieces), len(pieces), workers, None)
@@ -78,6 +79,13 @@ def _announce(stage: Stage, item: Work) -> None:
     if before.state in ("missing", "failed") and before.inputs == item.inputs:
         now = replace(before, state="missing", error="", forced=item.force)
     stage.records.write(item.key, now)
+
+
+def _with_contents(stage: Stage, item: Work) -> Work:
+    """What a block's inputs hold, read before the first of its pieces is made."""
+    with suppress(Exception):  # the block itself comes upon it again, and records why
+        return replace(item, contents=stage.contents(item.key))
+    return item
 
 
 def _open_pieces(stage: Stage, work: list[Work]) -> Iterator[tuple[int, int]]:

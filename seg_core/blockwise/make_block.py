@@ -32,6 +32,8 @@ def make_block(stage: Stage, work: Work) -> None:
         # from here on voxels are written over, so the block is no longer what its record says
         records.write(key, begun)
         try:
+            # read before it is used: a change in between is found by the next who looks
+            contents = work.contents or stage.contents(key)
             content, figures = _measured(stage, work)
         except Exception as error:
             records.write(key, failed(begun, _reason(error)))
@@ -39,8 +41,8 @@ def make_block(stage: Stage, work: Work) -> None:
         except BaseException:  # the end was asked for: that is no fault of the block
             records.write(key, replace(begun, begun=begun.begun - 1))
             raise
-        done = Record("done", work.inputs, content, figures, tries=begun.tries, forced=work.force)
-        records.write(key, done)
+        ended = Record("done", work.inputs, content, figures, tries=begun.tries)
+        records.write(key, replace(ended, forced=work.force, contents=contents))
         records.forget_parts(key)
         stage.tidy(key)
 

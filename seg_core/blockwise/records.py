@@ -21,7 +21,10 @@ class Record:
 
     Attributes:
         state: as it was when the record was written.
-        inputs: a digest of every input by its name, so that a change can be named.
+        inputs: a digest of every input by its name, so that a change can be named; of large ones
+            a stamp only, which also changes when a file is merely touched.
+        contents: of those with a stamp, a digest of what they held, by the same names.
+        differs: stamps at which they were found to hold something else.
         content: a digest of what was written; what hangs from the block depends on this only.
         figures: seconds, voxels, counts: measurements, which are no part of any fingerprint.
         error: why it failed.
@@ -39,6 +42,8 @@ class Record:
     tries: int = 0
     begun: int = 0
     forced: str = ""
+    contents: dict[str, str] = field(default_factory=dict)
+    differs: Inputs = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -114,7 +119,11 @@ def judge(record: Record | None, inputs: Inputs | None, waits_for: str = "") -> 
         return BlockState("failed", record.error, record)
     if inputs is None:
         return BlockState("stale", waits_for, record)
-    if record.inputs != inputs:
-        names = [k for k in {**record.inputs, **inputs} if record.inputs.get(k) != inputs.get(k)]
+    if names := changed(record, inputs):
         return BlockState("stale", f"changed since: {', '.join(names)}", record)
     return BlockState("done", "", record)
+
+
+def changed(record: Record, inputs: Inputs) -> list[str]:
+    """Names of the inputs that are not those of a record."""
+    return [k for k in {**record.inputs, **inputs} if record.inputs.get(k) != inputs.get(k)]

@@ -2,11 +2,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from contextlib import suppress
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
 
 from seg_core.blockwise.output import Output
-from seg_core.blockwise.records import BlockState, Inputs, Records, judge
+from seg_core.blockwise.records import BlockState, Inputs, Record, Records, changed, judge
+from seg_core.errors import SegError
 from seg_core.geometry import Box
 
 
@@ -22,11 +24,19 @@ class Stage(ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         """The fields alone: what was opened or looked up here is not sent."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return {own.name: getattr(self, own.name) for own in fields(self)}
 
     @abstractmethod
     def inputs(self) -> dict[str, Inputs | str]:
         """What every block is made from, by key: digests by name; or what it waits for."""
+
+    def contents(self, key: str) -> dict[str, str]:  # noqa: ARG002
+        """What the inputs that have only a stamp hold now: digests by the same names.
+
+        Raises:
+            SegError: they cannot be read.
+        """
+        return {}
 
     @abstractmethod
     def sub_blocks(self, box: Box) -> list[Box]:
@@ -65,11 +75,13 @@ class Work:
         key: of the block.
         inputs: what it is made from.
         force: the token under which it is made; one that was forced and interrupted keeps it.
+        contents: what its inputs with a stamp hold, if that was read already.
     """
 
     key: str
     inputs: Inputs
     force: str = ""
+    contents: dict[str, str] = field(default_factory=dict)
 
 
 def block_states(stage: Stage, keys: Sequence[str] | None = None) -> dict[str, BlockState]:
@@ -88,4 +100,29 @@ def judge_blocks(
         waits = made_from if isinstance(made_from, str) else ""
         ready = None if isinstance(made_from, str) else made_from
         states[key] = judge(records.get(key), ready, waits)
+        if ready is not None and states[key].state == "stale":
+            states[key] = _look_closer(stage, key, records[key], ready)
     return states
+
+
+def _look_closer(stage: Stage, key: str, record: Record, inputs: Inputs) -> BlockState:
+    """A stale block's state, where only stamps differ by what they stand for, which is read now.
+
+    What is found is noted in the record, so that it is read once for each stamp.
+    """
+    names = set(changed(record, inputs))
+    stamps = {name: inputs.get(name) for name in names}
+    if not names <= record.contents.keys() or record.differs == stamps:
+        return judge(record, inputs)
+    try:
+        found = stage.contents(key)
+    except SegError:
+        return judge(record, inputs)  # whoever makes the block comes upon it, and says why
+    differ = {n: stamp for n, stamp in stamps.items() if found.get(n) != record.contents[n]}
+    same = {n: stamp for n, stamp in stamps.items() if n not in differ}
+    known = replace(record, inputs=record.inputs | same, differs=differ)
+    # a reader who may not write reads again next time
+    with suppress(OSError):
+        if stage.records.read(key) == record:
+            stage.records.write(key, known)
+    return judge(known, inputs)
