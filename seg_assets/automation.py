@@ -1,10 +1,9 @@
-"""What Dagster does by itself, and the jobs one starts by a name."""
+"""What Dagster does by itself."""
 
 import dagster as dg
 
 from seg_assets.partitions import RUNS, new_runs
 from seg_assets.resources import StoreParam
-from seg_assets.training import GROUP
 
 
 @dg.sensor(
@@ -20,10 +19,3 @@ def register_runs(
     if not found:
         return dg.SkipReason("no new file in runs/")
     return dg.SensorResult(dynamic_partitions_requests=[RUNS.build_add_request(found)])
-
-
-train_run = dg.define_asset_job(
-    "train_run",
-    dg.AssetSelection.groups(GROUP),
-    description="Datasplit, checkpoints and validation scores of one run.",
-)

@@ -7,45 +7,56 @@ import logging
 
 import dagster as dg
 
-from seg_assets import automation, training
+from seg_assets.automation import register_runs
 from seg_assets.new_run import new_run_job
+from seg_assets.partitions import group_of
 from seg_assets.resources import StoreResource
-from seg_assets.volume import group_of, volume_assets
+from seg_assets.sources import observation, source_keys, volume_sources
+from seg_assets.training import train_run, training_assets
+from seg_assets.volume import volume_assets
 from seg_core.errors import SegError
 from seg_core.store import Store
-from seg_core.volumes.declared import load_volume, volume_names
+from seg_core.volumes.declared import Volume, load_volume, volume_names
 
 LOG = logging.getLogger(__name__)
 
 
 def definitions_of(uri: str | None = None) -> dg.Definitions:
     """All definitions for a store."""
+    store = Store(uri)
+    volumes = usable_volumes(store)
+    sources = [key for volume in volumes for key in source_keys(volume)]
     return dg.Definitions(
         assets=[
-            training.datasplit,
-            training.checkpoint,
-            training.validation_scores,
-            *families(Store(uri)),
+            *training_assets(sources),
+            *(volume_sources(volume) for volume in volumes),
+            *(asset for volume in volumes for asset in volume_assets(volume)),
         ],
-        sensors=[automation.register_runs],
-        jobs=[automation.train_run, new_run_job],
+        sensors=[register_runs],
+        schedules=observation(sources),
+        jobs=[
+            train_run,
+            new_run_job,
+        ],
         resources={"store": StoreResource(uri=uri)},
         # a dagster run is one step as a rule: a process of its own would import torch once more
         executor=dg.in_process_executor,
     )
 
 
-def families(store: Store) -> list[dg.AssetsDefinition]:
-    """The assets of every usable volume; one that is broken takes away only itself."""
-    found: dict[str, list[dg.AssetsDefinition]] = {}
+def usable_volumes(store: Store) -> list[Volume]:
+    """Every declared volume; one that is broken takes away only itself."""
+    found: dict[str, Volume] = {}
     for name in volume_names(store):
         try:
             if group_of(name) in found:
                 raise SegError(f"Dagster cannot tell it from volume {group_of(name)}: rename it")
-            found[group_of(name)] = volume_assets(load_volume(store, name))
+            volume = load_volume(store, name)
+            _ = volume.grid, volume.labels
+            found[group_of(name)] = volume
         except Exception as error:  # whatever it is, the other volumes are served
             LOG.warning("volume %s is left out of the assets: %s", name, error)
-    return [asset for family in found.values() for asset in family]
+    return list(found.values())
 
 
 @dg.definitions

@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 import click
 import dagster as dg
 
-from seg_assets import training
-from seg_assets.definitions import families
+from seg_assets.definitions import usable_volumes
 from seg_assets.home import open_instance
 from seg_assets.launcher import process_tag
 from seg_assets.partitions import RUNS
 from seg_assets.resources import StoreResource
+from seg_assets.training import training_assets
 from seg_assets.volume import volume_assets
 from seg_core.errors import SegError
 from seg_core.run import load_run
@@ -32,9 +32,9 @@ def materialize_all(run: str, volumes: Sequence[str]) -> None:
     """
     store = Store()
     load_run(store, run)
-    assets = [training.datasplit, training.checkpoint, training.validation_scores]
-    named = [asset for name in volumes for asset in volume_assets(load_volume(store, name))]
-    assets += named or families(store)
+    named = [load_volume(store, name) for name in volumes]
+    families = [volume_assets(volume) for volume in named or usable_volumes(store)]
+    assets = [*training_assets(), *(asset for family in families for asset in family)]
     with open_instance() as instance:
         instance.add_dynamic_partitions(str(RUNS.name), [run])
         for number, asset in enumerate(assets, start=1):

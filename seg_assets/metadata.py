@@ -1,11 +1,14 @@
 """How results look on Dagster's pages."""
 
 import base64
-import io
+import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> dg.MarkdownMetadataValue:
@@ -20,16 +23,19 @@ def _cell(value: Any) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def curve(
-    x: Sequence[float], y: Sequence[float], x_label: str, y_label: str
-) -> dg.MarkdownMetadataValue:
-    """A small picture of a curve, inside the page itself; for assets by run: rows of a database."""
-    from matplotlib.figure import Figure
+def sweep_table(scores: "DataFrame") -> dg.MarkdownMetadataValue:
+    """One row for every choice that validation made, its scores beside each other."""
+    index = ["iteration", "dataset", "parameters"]
+    wide = scores.pivot_table("score", index, "criterion").reset_index()
+    wide["parameters"] = wide["parameters"].map(_settings)
+    return table([{str(k): v for k, v in row.items()} for row in wide.to_dict("records")])
 
-    figure = Figure(figsize=(5, 2.5), dpi=80, layout="constrained")
-    axes = figure.add_subplot(xlabel=x_label, ylabel=y_label)
-    axes.plot(x, y, linewidth=0.8)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    picture = base64.b64encode(buffer.getvalue()).decode()
-    return dg.MetadataValue.md(f"![{y_label}](data:image/png;base64,{picture})")
+
+def _settings(chosen: str) -> str:
+    return ", ".join(f"{name} {value:g}" for name, value in json.loads(chosen).items())
+
+
+def picture(png: bytes, text: str) -> dg.MarkdownMetadataValue:
+    """A small picture inside the page itself; for assets by run only: it is a row of a database."""
+    content = base64.b64encode(png).decode()
+    return dg.MetadataValue.md(f"![{text}](data:image/png;base64,{content})")

@@ -13,6 +13,11 @@ RUNS = dg.DynamicPartitionsDefinition(name="runs")
 """One key for every run file of the store."""
 
 
+def group_of(volume: str) -> str:
+    """The group of a volume's assets: its name, but Dagster allows no - in it."""
+    return volume.replace("-", "_")
+
+
 def blocks_of(volume: Volume) -> dg.MultiPartitionsDefinition:
     """Run x block of a volume; Dagster sorts dimensions by name, so keys read `block|run`."""
     blocks = dg.StaticPartitionsDefinition(list(volume.grid))

@@ -1,71 +1,142 @@
 """Assets of a run alone: what it learns from, its checkpoints, and which of them is best."""
 
-import json
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import dagster as dg
 
 from seg_assets.failures import refusals
-from seg_assets.metadata import curve, table
+from seg_assets.metadata import picture, sweep_table, table
 from seg_assets.partitions import RUNS
 from seg_assets.resources import StoreParam
 
 GROUP = "training"
 OWNERS = ["team:segmentation"]
-LOG_EVERY = 50  # iterations; every line is a row of Dagster's database
+TELL_SECONDS = 30.0  # every point of a live curve is a row of Dagster's database
+DATASPLIT_KEY, CHECKPOINT_KEY, SCORES_KEY = (
+    dg.AssetKey(name) for name in ("datasplit", "checkpoint", "validation_scores")
+)
 
 
-@dg.asset(partitions_def=RUNS, group_name=GROUP, owners=OWNERS, kinds={"json"})
-def datasplit(context: dg.AssetExecutionContext, store: StoreParam) -> dg.MaterializeResult[None]:
-    """What the run trains on and validates on: resolved, checked, fingerprinted. Freezes the run.
+def training_assets(sources: Sequence[dg.AssetKey] = ()) -> list[dg.AssetsDefinition]:
+    """Datasplit, checkpoint and validation scores; `sources` are all volumes' raw and labels."""
+    return [_datasplit(sources), checkpoint, validation_scores]
 
-    A run whose data changed since is refused: new labels mean a new run.
-    """
-    from seg_core.datasplit import make_datasplit
-    from seg_core.run import load_run
 
-    with refusals():
-        content = make_datasplit(load_run(store, context.partition_key))
+def _datasplit(sources: Sequence[dg.AssetKey]) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=DATASPLIT_KEY,
+        partitions_def=RUNS,
+        group_name=GROUP,
+        owners=OWNERS,
+        kinds={"json"},
+        deps=sources,
+    )
+    def datasplit(
+        context: dg.AssetExecutionContext, store: StoreParam
+    ) -> dg.MaterializeResult[None]:
+        """What the run trains on and validates on: resolved, checked, fingerprinted; frozen.
+
+        A run whose data changed since is refused: new labels mean a new run.
+        """
+        from seg_core.datasplit import make_datasplit
+        from seg_core.report.pictures import draw_sources
+        from seg_core.run import load_run
+
+        with refusals():
+            run = load_run(store, context.partition_key)
+            content = make_datasplit(run)
+        return dg.MaterializeResult(
+            metadata={
+                **_sources(content),
+                "fingerprint": content["fingerprint"],
+                "sections": picture(draw_sources(run), "raw and labels of every source"),
+            },
+        )
+
+    return datasplit
+
+
+def _sources(content: dict[str, Any]) -> dict[str, Any]:
+    """A table of all sources, and how many objects each part has."""
     parts = {part: content[part] for part in ("train", "validate")}
     shown = ("volume", "roi", "weight", "objects", "labelled", "unknown")
     rows = [{"part": p, **{k: s[k] for k in shown}} for p, found in parts.items() for s in found]
     objects = {f"{p}_objects": sum(s["objects"] for s in found) for p, found in parts.items()}
-    return dg.MaterializeResult(
-        metadata={"sources": table(rows), **objects, "fingerprint": content["fingerprint"]}
-    )
+    return {"sources": table(rows), **objects}
 
 
-@dg.asset(partitions_def=RUNS, group_name=GROUP, owners=OWNERS, kinds={"pytorch"}, deps=[datasplit])
+@dg.asset(
+    key=CHECKPOINT_KEY,
+    partitions_def=RUNS,
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"pytorch"},
+    deps=[DATASPLIT_KEY],
+)
 def checkpoint(context: dg.AssetExecutionContext, store: StoreParam) -> dg.MaterializeResult[None]:
     """The network's weights, every so many iterations, and the training curve.
 
     Interrupted, it goes on exactly; trained to the end, it is never trained again in place.
     """
+    from seg_core.report.charts import draw_curve, draw_learning_rate
     from seg_core.run import load_run
     from seg_core.train import train, training_rows
 
-    def log(row: dict[str, float]) -> None:
-        if row["iteration"] % LOG_EVERY == 0:
-            context.log.info(f"iteration {row['iteration']:.0f}: loss {row['loss']:.4f}")
-
     with refusals():
         run = load_run(store, context.partition_key)
-        done = train(run, log)
+        done = train(run, _live_curve(context))
     rows = training_rows(run)
     return dg.MaterializeResult(
         metadata={
-            "loss": float(rows.loss.tail(LOG_EVERY).mean()),
-            "iterations": len(rows),
+            "loss": float(rows.loss.tail(50).mean()),
+            "iteration": len(rows),
             "iterations_now": done,
             "seconds": float(rows.seconds.sum()),
-            "curve": curve(rows.iteration.tolist(), rows.loss.tolist(), "iteration", "loss"),
+            "curve": picture(draw_curve(rows), "loss"),
+            "learning rate": picture(draw_learning_rate(rows), "learning rate"),
             "checkpoints": dg.MetadataValue.path(run.store.path(f"{run.folder}/checkpoints")),
         }
     )
 
 
+def _live_curve(context: dg.AssetExecutionContext) -> Callable[[dict[str, float]], None]:
+    """Tells the loss while it trains, as an observation: the UI plots it over time."""
+    losses: list[float] = []
+    told = time.monotonic()
+
+    def log(row: dict[str, float]) -> None:
+        nonlocal told
+        losses.append(row["loss"])
+        if time.monotonic() - told < TELL_SECONDS:
+            return
+        mean, iteration = sum(losses) / len(losses), int(row["iteration"])
+        context.log_event(
+            dg.AssetObservation(
+                context.asset_key,
+                partition=context.partition_key,
+                description=f"iteration {iteration}: loss {mean:.4f}",
+                metadata={
+                    "loss": mean,
+                    "iteration": iteration,
+                    "learning rate now": row["learning_rate"],
+                },
+            )
+        )
+        losses.clear()
+        told = time.monotonic()
+
+    return log
+
+
 @dg.asset(
-    partitions_def=RUNS, group_name=GROUP, owners=OWNERS, kinds={"parquet"}, deps=[checkpoint]
+    key=SCORES_KEY,
+    partitions_def=RUNS,
+    group_name=GROUP,
+    owners=OWNERS,
+    kinds={"parquet"},
+    deps=[CHECKPOINT_KEY],
 )
 def validation_scores(
     context: dg.AssetExecutionContext, store: StoreParam
@@ -74,31 +145,30 @@ def validation_scores(
 
     Everything downstream takes the checkpoint and the parameters that were chosen here.
     """
+    from seg_core.report.charts import draw_sweep
     from seg_core.run import load_run
     from seg_core.validate import read_scores, validate
 
     with refusals():
         run = load_run(store, context.partition_key)
         best, made = validate(run)
+    scores = read_scores(run)
     return dg.MaterializeResult(
         metadata={
-            "score": best.score,
+            "best score": best.score,
             "criterion": best.criterion,
             "iteration": best.iteration,
             "parameters": dg.MetadataValue.json(best.parameters),
             **best.scores,
-            "table": table(_sweep(read_scores(run))),
+            "table": sweep_table(scores),
+            "sweep": picture(draw_sweep(scores, best.criterion), best.criterion),
             "scored_now": made,
-        }
+        },
     )
 
 
-def _sweep(scores: Any) -> list[dict[str, Any]]:
-    """One row for every choice, its scores beside each other."""
-    index = ["iteration", "dataset", "parameters"]
-    wide = scores.pivot_table("score", index, "criterion").reset_index()
-    rows: list[dict[str, Any]] = wide.to_dict("records")
-    for row in rows:
-        chosen = json.loads(row["parameters"])
-        row["parameters"] = ", ".join(f"{name} {value:g}" for name, value in chosen.items())
-    return rows
+train_run = dg.define_asset_job(
+    "train_run",
+    dg.AssetSelection.assets(DATASPLIT_KEY, CHECKPOINT_KEY, SCORES_KEY),
+    description="Datasplit, checkpoints and validation scores of one run.",
+)

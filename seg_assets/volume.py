@@ -5,16 +5,15 @@ The backfill policies of neighbouring steps differ on purpose: Dagster puts step
 partitions and policy into one run, where a failed block of the first would stop the second.
 """
 
-import warnings
-
 import dagster as dg
 
+from seg_assets.beta import unwarned
 from seg_assets.blocks import make_blocks
 from seg_assets.failures import refusals
-from seg_assets.metadata import table
-from seg_assets.partitions import RUNS, blocks_of
+from seg_assets.metadata import picture, table
+from seg_assets.partitions import RUNS, blocks_of, group_of
 from seg_assets.resources import StoreParam
-from seg_assets.training import OWNERS, validation_scores
+from seg_assets.training import OWNERS, SCORES_KEY
 from seg_core.volumes.declared import Volume
 
 ONE_RUN = dg.BackfillPolicy.single_run()
@@ -32,20 +31,14 @@ class Force(dg.Config):
         return (context.run.root_run_id or context.run.run_id) if self.force else ""
 
 
-def group_of(volume: str) -> str:
-    """The group of a volume's assets: its name, but Dagster allows no - in it."""
-    return volume.replace("-", "_")
-
-
+@unwarned()
 def volume_assets(volume: Volume) -> list[dg.AssetsDefinition]:
     """All assets of a volume."""
-    with warnings.catch_warnings():  # policies and mappings are in beta; no user can act on that
-        warnings.simplefilter("ignore", dg.BetaWarning)
-        prediction = _prediction(volume)
-        fragments = _fragments(volume, prediction)
-        lut = _lut(volume, fragments)
-        segmentation = _segmentation(volume, fragments, lut)
-        return [prediction, fragments, lut, segmentation, _report(volume, segmentation)]
+    prediction = _prediction(volume)
+    fragments = _fragments(volume, prediction)
+    lut = _lut(volume, fragments)
+    segmentation = _segmentation(volume, fragments, lut)
+    return [prediction, fragments, lut, segmentation, _report(volume, segmentation)]
 
 
 def _all_blocks(asset: dg.AssetsDefinition) -> dg.AssetDep:
@@ -62,7 +55,7 @@ def _prediction(volume: Volume) -> dg.AssetsDefinition:
         kinds={"pytorch", "zarr"},
         partitions_def=blocks_of(volume),
         backfill_policy=ONE_RUN,
-        deps=[validation_scores],
+        deps=[SCORES_KEY, dg.AssetKey([volume.name, "raw"])],
     )
     def prediction(
         context: dg.AssetExecutionContext, config: Force, store: StoreParam
@@ -163,6 +156,7 @@ def _report(volume: Volume, segmentation: dg.AssetsDefinition) -> dg.AssetsDefin
     def report(context: dg.AssetExecutionContext, store: StoreParam) -> dg.MaterializeResult[None]:
         """Scores where labels exist, statistics and pictures, as one page."""
         from seg_core.report import make_report
+        from seg_core.report.pictures import draw_section
         from seg_core.run import load_run
         from seg_core.segment import output_of
         from seg_core.volumes.declared import load_volume
@@ -176,6 +170,7 @@ def _report(volume: Volume, segmentation: dg.AssetsDefinition) -> dg.AssetsDefin
         return dg.MaterializeResult(
             metadata={
                 "page": dg.MetadataValue.path(page),
+                "section": picture(draw_section(run, declared), "middle section"),
                 "segments": content["segments"]["count"],
                 **({"scores": table(rows)} if rows else {}),
             }

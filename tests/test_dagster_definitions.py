@@ -9,7 +9,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from click.testing import CliRunner, Result
-from tiny_run import VOLUME, files_of, make_run, make_volume, unreadable
+from tiny_run import VOLUME, files_of, make_run, make_volume, middle_chunk, unreadable
 
 from seg_assets.__main__ import commands
 from seg_assets.automation import register_runs
@@ -24,8 +24,9 @@ from seg_core.train import train
 from seg_core.validate import validate
 from seg_core.volumes.declared import Volume
 
+OWNER = "team:segmentation"
 TRAINING = {"datasplit", "checkpoint", "validation_scores"}
-STEPS = {"prediction", "fragments", "lut", "segmentation", "report"}
+STEPS = {"raw", "labels", "prediction", "fragments", "lut", "segmentation", "report"}
 FIRST, LAST = "z0000y0000x0000", "z0000y0001x0001"  # of the 4 blocks of a section
 
 
@@ -106,7 +107,34 @@ def test_a_volume_is_a_family(store: Store) -> None:
     assert prediction.backfill_policy != fragments.backfill_policy  # else one run for both
     assert isinstance(prediction.partitions_def, dg.MultiPartitionsDefinition)
     assert isinstance(lut.partitions_def, dg.DynamicPartitionsDefinition)
-    assert all(node.owners and node.description for node in (prediction, fragments, lut))
+    for node in nodes.asset_nodes:
+        assert (node.owners, bool(node.description), bool(node.kinds)) == ([OWNER], True, True)
+
+
+def test_raw_data_and_labels_are_observed(store: Store) -> None:
+    definitions = definitions_of(store.uri)
+    graph = definitions.resolve_asset_graph()
+    raw, labels = (dg.AssetKey(["phantom", name]) for name in ("raw", "labels"))
+    assert graph.get(dg.AssetKey("datasplit")).parent_keys >= {raw, labels}
+    assert raw in graph.get(dg.AssetKey(["phantom", "prediction"])).parent_keys
+    versions = [observe(definitions, raw, labels)]
+    versions.append(observe(definitions, raw, labels))
+    middle_chunk(store, FIRST).touch()
+    versions.append(observe(definitions, raw, labels))
+    assert versions[0] == versions[1]
+    assert versions[2][0] != versions[0][0]
+    assert versions[2][1] == versions[0][1]
+
+
+def observe(definitions: dg.Definitions, *keys: dg.AssetKey) -> list[str]:
+    """Data versions of sources, as the job of every night records them."""
+    job = definitions.resolve_job_def("observe_volumes")
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert job.execute_in_process(instance=instance, asset_selection=list(keys)).success
+        records = [instance.fetch_observations(key, limit=1).records[0] for key in keys]
+    observations = [r.asset_observation for r in records]
+    assert all(o and o.metadata["voxels"].value == 120 * 48 * 48 for o in observations)
+    return [o.tags["dagster/data_version"] for o in observations if o]
 
 
 def test_a_broken_volume_takes_away_only_itself(
