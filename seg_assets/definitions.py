@@ -36,7 +36,7 @@ def definitions_of(uri: str | None = None) -> dg.Definitions:
         schedules=observation(sources),
         jobs=[
             train_run,
-            new_run_job,
+            new_run_job(volumes),
         ],
         resources={"store": StoreResource(uri=uri)},
         # a dagster run is one step as a rule: a process of its own would import torch once more

@@ -1,6 +1,6 @@
 """A new run from the launchpad, without a file: job `new_run`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -15,6 +15,7 @@ from seg_core.errors import SegError
 from seg_core.run import Run, RunConfig, add_run, load_run
 from seg_core.schema import check_name, parse
 from seg_core.store import Store
+from seg_core.volumes.declared import Volume
 
 HEAD = {
     "name": dg.Field(
@@ -72,12 +73,25 @@ def merged(base: Any, over: Any) -> Any:
     return base | {key: merged(base.get(key), value) for key, value in over.items()}
 
 
-@dg.job(
-    name="new_run",
-    executor_def=dg.in_process_executor,
-    description="Makes a new run from what is filled in here, without a file; it can be "
-    "materialized at once.",
-)
-def new_run_job() -> None:
-    """Check, write, register."""
-    add()
+def new_run_job(volumes: Sequence[Volume]) -> dg.JobDefinition:
+    """The job; its launchpad begins with the fields that one fills in first."""
+    labelled = [v.name for v in volumes if v.config.labels] or ["VOLUME"]
+    whole = [{"volume": labelled[0], "roi": ":, :, :"}]
+    begin = {
+        "name": "my-run",
+        "datasplit": {"train": whole, "validate": whole},
+        "task": {"affinities": {}},
+        "trainer": {"iterations": 1500},
+    }
+
+    @dg.job(
+        name="new_run",
+        config={"ops": {"add": {"config": begin}}},
+        executor_def=dg.in_process_executor,
+        description="Makes a new run from what is filled in here, without a file; it can be "
+        "materialized at once.",
+    )
+    def job() -> None:
+        add()
+
+    return job
