@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from seg_core.cli.data import evaluate, import_, phantom, volume
+from seg_core.cli.promotion import promote
 from seg_core.cli.runs import run, train, validate
 from seg_core.cli.steps import blocks, predict, report, segment
 from seg_core.errors import SegError
@@ -40,7 +41,7 @@ def seg() -> None:
 
 for command in (import_, phantom, volume, evaluate, run, train, validate):
     seg.add_command(command)
-for command in (predict, segment, blocks, report):
+for command in (predict, segment, blocks, report, promote):
     seg.add_command(command)
 
 
