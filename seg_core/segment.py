@@ -3,23 +3,35 @@
 from dataclasses import dataclass
 
 from seg_core.blockwise.engine import Options, Outcome
-from seg_core.blockwise.output import Output
-from seg_core.blockwise.records import BlockState, Records
-from seg_core.blockwise.stage import Stage, block_states
+from seg_core.blockwise.stage import block_states
 from seg_core.errors import NotReady
-from seg_core.fragments import Fragments, make_fragments
-from seg_core.lut import Table, lut_state, make_lut, read_table
-from seg_core.postprocess.postprocess import Parameters
+from seg_core.fragments import make_fragments
+from seg_core.lut import Table, make_lut
+from seg_core.parameters import chosen_parameters, own_parameters, set_parameters
 from seg_core.predict import Predict, predict
 from seg_core.run import Run
-from seg_core.segmentation import Segmentation, make_segmentation
+from seg_core.segmentation import make_segmentation
+from seg_core.states import Unfinished, begun, lut_state_of, output_of, states_of, unfinished
 from seg_core.validate import read_best
 from seg_core.volumes.declared import Volume
 
-
-def output_of(run: Run, volume: Volume) -> Output:
-    """Where a run's results on a volume lie."""
-    return Output(run.store, f"{run.folder}/{volume.name}", volume)
+__all__ = [
+    "Segmented",
+    "Unfinished",
+    "begun",
+    "chosen_parameters",
+    "fragment_volume",
+    "lut_of_volume",
+    "lut_state_of",
+    "output_of",
+    "own_parameters",
+    "predict_volume",
+    "segment_blocks",
+    "segment_volume",
+    "set_parameters",
+    "states_of",
+    "unfinished",
+]
 
 
 def predict_volume(run: Run, volume: Volume, keys: list[str] | None, options: Options) -> Outcome:
@@ -45,12 +57,11 @@ def fragment_volume(run: Run, volume: Volume, keys: list[str] | None, options: O
 def lut_of_volume(
     run: Run,
     volume: Volume,
-    parameters: Parameters | None = None,
     *,
     force: str = "",
     renumber: bool = False,
 ) -> tuple[Table, bool]:
-    """The look-up table, by the best parameters unless others are given.
+    """The look-up table, by the best parameters unless others are set for this volume.
 
     Returns:
         The table, and whether this call made it.
@@ -60,7 +71,7 @@ def lut_of_volume(
     """
     best, output = read_best(run), output_of(run, volume)
     _refuse_stale(Predict(output, run, best.iteration))
-    chosen = best.parameters | (parameters or {})
+    chosen = chosen_parameters(run, volume)
     return make_lut(run.frozen.task, output, chosen, force=force, renumber=renumber)
 
 
@@ -102,7 +113,6 @@ def segment_volume(
     run: Run,
     volume: Volume,
     options: Options,
-    parameters: Parameters | None = None,
     *,
     renumber: bool = False,
 ) -> Segmented:
@@ -112,31 +122,11 @@ def segment_volume(
         NotReady: there is no prediction of the volume.
         BlocksFailed: some blocks could not be made.
     """
-    predictions = Records(run.store, output_of(run, volume).path("blocks/prediction"))
-    if not predictions.read_all():
+    if not begun(run, volume):
         raise NotReady(
             f"run {run.name} has no prediction of volume {volume.name} yet; make it with: "
             f"seg predict {run.name} {volume.name}"
         )
     fragments = fragment_volume(run, volume, None, options)
-    table, made = lut_of_volume(run, volume, parameters, force=options.force, renumber=renumber)
+    table, made = lut_of_volume(run, volume, force=options.force, renumber=renumber)
     return Segmented(fragments, table, made, segment_blocks(run, volume, None, options))
-
-
-def states_of(run: Run, volume: Volume) -> dict[str, dict[str, BlockState]]:
-    """What every block of every step is now, by step and block key."""
-    output, task, best = output_of(run, volume), run.frozen.task, read_best(run)
-    stages: list[Stage] = [
-        Predict(output, run, best.iteration),
-        Fragments(output, task, run.frozen.compute.memory),
-        Segmentation(output, task),
-    ]
-    return {stage.name: block_states(stage) for stage in stages}
-
-
-def lut_state_of(run: Run, volume: Volume) -> BlockState:
-    """What the look-up table is now, by the parameters that it was made with."""
-    output = output_of(run, volume)
-    table = read_table(output)
-    parameters = table.parameters if table else read_best(run).parameters
-    return lut_state(run.frozen.task, output, parameters)

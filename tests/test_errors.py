@@ -188,7 +188,10 @@ def test_data_that_changed_after_training_wants_a_new_run(store: Path) -> None:
         (["validate", "good"], ["not trained", "seg train good"]),
         (["predict", "good", "cube"], ["seg validate good"]),
         (["predict", "good", "sphere"], ["no volume 'sphere'"]),
-        (["segment", "good", "cube", "--set", "treshold=1"], ["known are threshold"]),
+        (
+            ["segment", "good", "cube", "--set", "treshold=1"],
+            ["no parameter 'treshold'; it has"],
+        ),
         (["segment", "good", "cube", "--set", "threshold=x"], ["NAME=NUMBER"]),
         (["predict", "good", "cube", "--shard", "2/2"], ["I from 0 to N-1"]),
         (["predict", "good", "cube", "--blocks", "z9y0x0"], ["no block 'z9y0x0'"]),

@@ -5,17 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_run import BLOCK, files_of, make_run, make_volume
+from tiny_run import BLOCK, files_of, opened, segmented
 
 from seg_core.blockwise.engine import Options
 from seg_core.errors import BlocksFailed, NotReady
 from seg_core.geometry import Box
 from seg_core.predict import Predict
-from seg_core.run import Run, load_run
 from seg_core.segment import lut_of_volume, predict_volume, segment_volume, states_of
 from seg_core.store import Store
-from seg_core.train import train
-from seg_core.validate import validate
 from seg_core.volumes.declared import Volume, load_volume
 
 
@@ -23,12 +20,7 @@ from seg_core.volumes.declared import Volume, load_volume
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store in which a volume is segmented."""
     folder = tmp_path_factory.mktemp("finished")
-    store = Store(str(folder))
-    volume, run = make_volume(store), make_run(store)
-    train(run)
-    validate(run)
-    predict_volume(run, volume, None, Options())
-    segment_volume(run, volume, Options())
+    segmented(folder)
     return folder
 
 
@@ -37,10 +29,6 @@ def store(finished: Path, tmp_path: Path) -> Store:
     """A copy of it; every file keeps its date."""
     shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     return Store(str(tmp_path))
-
-
-def opened(store: Store) -> tuple[Run, Volume]:
-    return load_run(store, "tiny"), load_volume(store, "phantom")
 
 
 def touch_raw(store: Store) -> None:

@@ -472,9 +472,9 @@ def test_evaluate_says_why_a_file_holds_no_labels(tmp_path: Path) -> None:
         (["predict", "--shard", ""], "expected I/N"),
         (["predict", "--shard", "0/0"], "expected I/N"),
         (["predict", "--shard", "²/3"], "expected I/N"),
-        (["segment", "--set", "threshold=nan"], "known are threshold"),
-        (["segment", "--set", "min_size=inf"], "from 0 up"),
-        (["segment", "--set", "min_size=-1"], "from 0 up"),
+        (["segment", "--set", "threshold=0.3"], "its argmax joins no fragments"),
+        (["segment", "--set", "threshold"], "expected NAME=NUMBER"),
+        (["segment", "--set", "threshold=0.3", "--unset"], "give one of them"),
     ],
 )
 def test_what_cannot_be_chosen_is_named(

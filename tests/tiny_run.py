@@ -4,11 +4,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from seg_core.blockwise.engine import Options
 from seg_core.geometry import Box, triple
 from seg_core.phantom import make_phantom
-from seg_core.run import Run, add_run
+from seg_core.run import Run, add_run, load_run
+from seg_core.segment import predict_volume, segment_volume
 from seg_core.store import Store
-from seg_core.volumes.declared import Volume, add_volume
+from seg_core.train import train
+from seg_core.validate import validate
+from seg_core.volumes.declared import Volume, add_volume, load_volume
 from seg_core.volumes.ome_zarr import ZarrArray, create
 
 BLOCK, RAW_CHUNK = 24, 8
@@ -39,6 +43,22 @@ def make_volume(store: Store, name: str = "phantom") -> Volume:
 
 def make_run(store: Store, name: str = "tiny") -> Run:
     return add_run(store, name, RUN.encode(), "tiny.yaml")
+
+
+def segmented(folder: Path) -> Store:
+    """A store in which the volume is segmented by the run."""
+    store = Store(str(folder))
+    volume, run = make_volume(store), make_run(store)
+    train(run)
+    validate(run)
+    predict_volume(run, volume, None, Options())
+    segment_volume(run, volume, Options())
+    return store
+
+
+def opened(store: Store) -> tuple[Run, Volume]:
+    """The run and the volume of a store."""
+    return load_run(store, "tiny"), load_volume(store, "phantom")
 
 
 @contextmanager

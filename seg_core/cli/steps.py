@@ -1,7 +1,7 @@
 """A run on a volume: predict, segment, the states of blocks."""
 
-import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import wraps
 from typing import Any
 from uuid import uuid4
@@ -59,18 +59,32 @@ def predict(
     "settings",
     metavar="NAME=VALUE",
     multiple=True,
-    help="Another parameter than the best, as in threshold=0.3 or min_size=500.",
+    help="Another parameter than the best, as in threshold=0.3 or min_size=500; it holds for this "
+    "volume from now on.",
 )
+@click.option("--unset", is_flag=True, help="Take the best parameters again.")
 @click.option("--renumber", is_flag=True, help="Forget all ids, and number from 1 again.")
 @_of_volume
 def segment(
-    run: Any, volume: Any, options: Any, settings: tuple[str, ...], renumber: bool, as_json: bool
+    run: Any,
+    volume: Any,
+    options: Any,
+    settings: tuple[str, ...],
+    unset: bool,
+    renumber: bool,
+    as_json: bool,
 ) -> None:
     """Make fragments, look-up table and segmentation of VOLUME from its prediction."""
-    from seg_core.segment import segment_volume
+    from seg_core.segment import segment_volume, set_parameters
 
     parameters = _parameters(settings)
-    done = segment_volume(run, volume, options, parameters, renumber=renumber)
+    if unset and parameters:
+        raise SegError("--unset takes the best parameters again, --set others: give one of them")
+    if unset:
+        set_parameters(run, volume, None)
+    if parameters:
+        set_parameters(run, volume, parameters)
+    done = segment_volume(run, volume, options, renumber=renumber)
     result = {
         "fragments": {"made": done.fragments.made, "passed": done.fragments.passed},
         "lut": {"made": done.table_made, **done.table.figures, **done.table.parameters},
@@ -104,15 +118,13 @@ def _chosen(volume: Any, blocks: str | None, shard: str | None) -> list[str] | N
 
 
 def _parameters(settings: tuple[str, ...]) -> dict[str, float]:
-    known, chosen = ("threshold", "size_penalty", "repulsion", "min_size", "drop_size"), {}
+    chosen = {}
     for setting in settings:
         name, _, value = setting.partition("=")
         try:
             chosen[name] = float(value)
         except ValueError:
             raise SegError(f"--set {setting!r}: expected NAME=NUMBER") from None
-        if name not in known or not 0 <= chosen[name] < math.inf:
-            raise SegError(f"--set {setting!r}: known are {', '.join(known)}, from 0 up")
     return chosen
 
 
@@ -123,17 +135,25 @@ def _count(outcome: Any) -> str:
 @click.command()
 @click.argument("run")
 @click.argument("volume")
+@click.option("--due", is_flag=True, help="Only what is to be made to bring all up to date.")
 @STORE
 @JSON
-def blocks(run: str, volume: str, store: str | None, as_json: bool) -> None:
+def blocks(run: str, volume: str, due: bool, store: str | None, as_json: bool) -> None:
     """Every block's state in every step, and why."""
     from seg_core.run import load_run
-    from seg_core.segment import lut_state_of, states_of
+    from seg_core.segment import lut_state_of, own_parameters, states_of
     from seg_core.volumes.declared import load_volume
 
     found = load_run(Store(store), run)
     declared = load_volume(found.store, volume)
+    if due:
+        _show_due(found, declared, as_json)
+        return
     states, table = states_of(found, declared), lut_state_of(found, declared)
+    if own := own_parameters(found, declared):
+        said = ", ".join(f"{name}={value:g}" for name, value in own.items())
+        reasons = [reason for reason in (table.reason, f"set for this volume: {said}") if reason]
+        table = replace(table, reason="; ".join(reasons))
     rows = [(stage, key, s) for stage, of in states.items() for key, s in of.items()]
     rows.insert(2 * len(declared.grid), ("lut", "", table))
     result = [
@@ -149,6 +169,14 @@ def blocks(run: str, volume: str, store: str | None, as_json: bool) -> None:
     ]
     lines = [f"{stage:13} {key:16} {s.state:8} {s.reason}".rstrip() for stage, key, s in rows]
     show(result, as_json, lambda: lines)
+
+
+def _show_due(run: Any, volume: Any, as_json: bool) -> None:
+    from seg_core.segment import unfinished
+
+    due = unfinished(run, volume)
+    lines = [f"{step:13} {key}" for step, keys in due.blocks.items() for key in keys]
+    show({**due.blocks, "whole": due.whole}, as_json, lambda: [*lines, *due.whole])
 
 
 @click.command()
