@@ -10,10 +10,10 @@ from seg_assets.failures import refusals
 from seg_assets.launchpad import content_of, fields_of
 from seg_assets.partitions import RUNS
 from seg_assets.resources import StoreParam
-from seg_core.datasplit import check_sources
 from seg_core.errors import SegError
 from seg_core.run import Run, RunConfig, add_run, load_run
 from seg_core.schema import check_name, parse
+from seg_core.source import open_sources
 from seg_core.store import Store
 from seg_core.volumes.declared import Volume
 
@@ -60,7 +60,7 @@ def new_run(store: Store, name: str, content: Mapping[str, Any]) -> Run:
     if store.exists(f"runs/{name}.yaml"):
         raise SegError(f"{source} is there already; a run is made once: choose another name")
     text = yaml.safe_dump(dict(content), sort_keys=False).encode()
-    check_sources(Run(store, name, parse(RunConfig, text, source)))
+    open_sources(Run(store, name, parse(RunConfig, text, source)))
     return add_run(store, name, text, source)
 
 

@@ -145,9 +145,10 @@ def validation_scores(
 
     Everything downstream takes the checkpoint and the parameters that were chosen here.
     """
+    from seg_core.best import read_scores
     from seg_core.report.charts import draw_sweep
     from seg_core.run import load_run
-    from seg_core.validate import read_scores, validate
+    from seg_core.validate import validate
 
     with refusals():
         run = load_run(store, context.partition_key)

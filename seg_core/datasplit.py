@@ -1,96 +1,62 @@
 """1. Datasplit: what a run trains on and validates on, resolved, checked and fingerprinted."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from seg_core.checks.datasplit import CHECKS, check_datasplit
 from seg_core.errors import NotReady, SegError
 from seg_core.fingerprint import content, fingerprint
-from seg_core.geometry import Box, parse_box
-from seg_core.run import Run, SourceConfig
-from seg_core.volumes.declared import Volume, load_volume
+from seg_core.run import Run
+from seg_core.source import Source, open_sources
+from seg_core.verdicts import read_verdicts, refuse_blocked, write_verdicts
 from seg_core.volumes.ome_zarr import ZarrArray
 
 FILE = "datasplit.json"
 
 
-@dataclass(frozen=True)
-class Source:
-    """A part of a volume with labels."""
-
-    volume: Volume
-    labels: ZarrArray
-    roi: Box
-    weight: int
-
-    @property
-    def name(self) -> str:
-        """How scores and messages call it: `fib25[160:190, 0:250, 0:250]`."""
-        return f"{self.volume.name}[{self.roi}]"
-
-
-def open_source(run: Run, config: SourceConfig) -> Source:
-    """Open a part of a volume.
-
-    Raises:
-        SegError: the volume is not declared or has no labels, or the ROI lies outside.
-    """
-    volume = load_volume(run.store, config.volume)
-    if volume.labels is None:
-        raise SegError(
-            f"run {run.name}: volume {config.volume} has no labels to learn from; name "
-            f"them in volumes/{config.volume}.yaml"
-        )
-    _ = volume.voxel_size
-    try:
-        roi = parse_box(config.roi, volume.raw.box) if config.roi else volume.roi
-    except SegError as error:
-        raise SegError(f"run {run.name}: volume {config.volume}: {error}") from None
-    return Source(volume, volume.labels, roi, config.weight)
-
-
-def check_sources(run: Run) -> None:
-    """Refuse a run whose volumes are not there, before it is added.
-
-    Raises:
-        SegError: a volume is not declared or has no labels, or a ROI lies outside.
-    """
-    for config in (*run.config.datasplit.train, *run.config.datasplit.validate_):
-        open_source(run, config)
-
-
 def make_datasplit(run: Run) -> dict[str, Any]:
     """Resolve, check and fingerprint the datasplit, and write it; freezes the run.
 
+    Verdicts of its checks are written too. While one of severity `error` fails, nothing else is,
+    and the run stays free to be mended: `refuse_unfit` says what is wrong.
+
     Raises:
-        SegError: a source is unusable (no such volume, shapes differ, no object in its labels),
-            or the data changed since the run was first used.
+        SegError: a source is unusable (no such volume, shapes differ), or the data changed since
+            the run was first used.
     """
-    sources = {
-        "train": [open_source(run, c) for c in run.config.datasplit.train],
-        "validate": [open_source(run, c) for c in run.config.datasplit.validate_],
-    }
-    channels = {s.volume.raw.channels or 1 for part in sources.values() for s in part}
-    if len(channels) > 1:
-        raise SegError(f"run {run.name}: its volumes differ in channels: {sorted(channels)}")
+    before = run.store.read_json(f"{run.folder}/{FILE}")
+    if before is not None:
+        _ = run.frozen
+    sources = open_sources(run)
     split: dict[str, Any] = {
         part: [_describe(run, source) for source in found] for part, found in sources.items()
     }
-    split["channels"] = channels.pop()
+    split["channels"] = sources["train"][0].volume.raw.channels or 1
     split["normalize"] = _normalization(sources["train"])
     split["fingerprint"] = fingerprint(split)
-    before = run.store.read_json(f"{run.folder}/{FILE}")
     if before is not None and before["fingerprint"] != split["fingerprint"]:
         raise SegError(
             f"run {run.name}: the data changed since its datasplit was made "
             f"({_changed(before, split)}); a run is frozen once used: train on the new data "
             "under a new run name"
         )
-    _ = run.frozen
-    if before is None:
+    verdicts = check_datasplit(run)
+    if before is None and not any(verdict.blocks for verdict in verdicts):
+        _ = run.frozen
         run.store.write_json(f"{run.folder}/{FILE}", split)
+    write_verdicts(run.store, run.folder, verdicts)
     return split
+
+
+def refuse_unfit(run: Run) -> None:
+    """Let no training start on a datasplit that failed a check when it was made.
+
+    Raises:
+        NotReady: it did; the check's sentence says how to mend it.
+    """
+    found = read_verdicts(run.store, run.folder)
+    refuse_blocked(f"training of run {run.name}", [v for n, v in found.items() if n in CHECKS])
 
 
 def read_datasplit(run: Run) -> dict[str, Any]:
@@ -109,8 +75,6 @@ def _describe(run: Run, source: Source) -> dict[str, Any]:
     labels = source.labels.read(source.roi)
     ids, known = run.config.task.prepare(labels)
     objects = np.unique(ids[known & (ids > 0)])
-    if len(objects) == 0:
-        raise SegError(f"run {run.name}: {source.name} has labels with no object in them")
     return {
         "volume": source.volume.name,
         "roi": str(source.roi),

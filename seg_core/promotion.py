@@ -4,6 +4,7 @@ import math
 from datetime import UTC, datetime
 from typing import Any
 
+from seg_core.best import read_best
 from seg_core.comparison import compared_from, mean_score, why_incomparable
 from seg_core.errors import NotReady, SegError
 from seg_core.evaluate import higher_is_better
@@ -11,7 +12,6 @@ from seg_core.lease import Lease
 from seg_core.run import Run, load_run
 from seg_core.scoring import validation_sources
 from seg_core.store import Store
-from seg_core.validate import read_best
 from seg_core.verdicts import Verdict, read_verdicts, write_verdicts
 
 FILE = "promoted.json"

@@ -14,7 +14,6 @@ from tqdm import tqdm
 
 from seg_core.blockwise.engine import Options
 from seg_core.blockwise.output import Output
-from seg_core.datasplit import Source, open_source
 from seg_core.errors import SegError
 from seg_core.fingerprint import fingerprint
 from seg_core.fragments import Fragments, make_fragments
@@ -24,6 +23,7 @@ from seg_core.merging.volume_graph import BlockFragments
 from seg_core.postprocess.postprocess import Parameters
 from seg_core.predict import Predict, predict
 from seg_core.run import Run
+from seg_core.source import Source, open_source
 from seg_core.training.checkpoint import load_network
 from seg_core.volumes.ome_zarr import chunk_stamps, open_array, region_stamp
 

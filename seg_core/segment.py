@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 
+from seg_core.best import read_best
 from seg_core.blockwise.engine import Options, Outcome
 from seg_core.blockwise.stage import block_states
+from seg_core.checks.scores import refuse_bad_scores
 from seg_core.errors import NotReady
 from seg_core.fragments import make_fragments
 from seg_core.lut import Table, make_lut
@@ -12,7 +14,6 @@ from seg_core.predict import Predict, predict
 from seg_core.run import Run
 from seg_core.segmentation import make_segmentation
 from seg_core.states import Unfinished, begun, lut_state_of, output_of, states_of, unfinished
-from seg_core.validate import read_best
 from seg_core.volumes.declared import Volume
 
 __all__ = [
@@ -38,9 +39,10 @@ def predict_volume(run: Run, volume: Volume, keys: list[str] | None, options: Op
     """Prediction blocks by the run's best checkpoint.
 
     Raises:
-        NotReady: the run was not validated.
+        NotReady: the run was not validated, or its scores failed a check.
         BlocksFailed: some blocks could not be made.
     """
+    refuse_bad_scores(run)
     return predict(run, output_of(run, volume), read_best(run).iteration, keys, options)
 
 
@@ -48,8 +50,10 @@ def fragment_volume(run: Run, volume: Volume, keys: list[str] | None, options: O
     """Fragments of blocks, from their predictions.
 
     Raises:
+        NotReady: the run was not validated, or its scores failed a check.
         BlocksFailed: some blocks could not be made.
     """
+    refuse_bad_scores(run)
     config = run.frozen
     return make_fragments(config.task, output_of(run, volume), config.compute.memory, keys, options)
 
@@ -67,8 +71,10 @@ def lut_of_volume(
         The table, and whether this call made it.
 
     Raises:
-        NotReady: predictions or fragments of some blocks are not up to date; they are named.
+        NotReady: predictions or fragments of some blocks are not up to date; they are named. Or
+            the run's scores failed a check.
     """
+    refuse_bad_scores(run)
     best, output = read_best(run), output_of(run, volume)
     _refuse_stale(Predict(output, run, best.iteration))
     chosen = chosen_parameters(run, volume)
@@ -94,8 +100,10 @@ def segment_blocks(run: Run, volume: Volume, keys: list[str] | None, options: Op
     """Segmentation blocks, from fragments and table.
 
     Raises:
+        NotReady: the run was not validated, or its scores failed a check.
         BlocksFailed: some blocks could not be made.
     """
+    refuse_bad_scores(run)
     return make_segmentation(run.frozen.task, output_of(run, volume), keys, options)
 
 

@@ -11,11 +11,12 @@ import torch
 from tqdm import tqdm
 
 from seg_core.architectures.receptive_field import find_halo
-from seg_core.datasplit import make_datasplit, open_source
+from seg_core.datasplit import make_datasplit, refuse_unfit
 from seg_core.errors import SegError
 from seg_core.fingerprint import fingerprint
 from seg_core.lease import Lease
 from seg_core.run import Run, RunConfig
+from seg_core.source import open_source
 from seg_core.training.checkpoint import (
     checkpoint_path,
     iterations,
@@ -46,12 +47,14 @@ def train(run: Run, on_log: OnLog | None = None) -> int:
 
     Raises:
         SegError: the data or the config is unusable, or another process trains this run.
+        NotReady: the datasplit failed a check.
     """
     check_device(run.config.compute)
     sources = [open_source(run, c) for c in run.config.datasplit.train]
     check_memory(run.config, sources)
     start = find_start(run, sources[0].volume.raw.channels or 1)
     datasplit = make_datasplit(run)
+    refuse_unfit(run)
     made_from = _made_from(run.frozen, datasplit, start)
     last = run.frozen.trainer.iterations
     if last in iterations(run):

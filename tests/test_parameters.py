@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 from tiny_run import files_of, opened, segmented
 
+from seg_core.best import read_best
 from seg_core.blockwise.engine import Options
 from seg_core.cli import seg
 from seg_core.errors import SegError
@@ -26,7 +27,6 @@ from seg_core.segment import (
     unfinished,
 )
 from seg_core.store import Store
-from seg_core.validate import read_best
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,10 @@ import pytest
 from click.testing import CliRunner, Result
 from tiny_project import add, copy_of, finish, make_project
 
+from seg_core.best import read_best
 from seg_core.blockwise.engine import Options
 from seg_core.cli import seg
 from seg_core.comparison import mean_score
-from seg_core.datasplit import open_source
 from seg_core.errors import Busy, NotReady, SegError
 from seg_core.lease import Lease
 from seg_core.promotion import (
@@ -27,15 +27,18 @@ from seg_core.promotion import (
 )
 from seg_core.run import Run, load_run
 from seg_core.segment import predict_volume, segment_volume
+from seg_core.source import open_source
 from seg_core.store import Store
-from seg_core.validate import read_best
 from seg_core.verdicts import read_verdicts
 from seg_core.volumes.declared import load_volume
 from seg_core.volumes.ome_zarr import open_array
 
 pytestmark = pytest.mark.slow
 
-ELSEWHERE = {"validate": [{"volume": "phantom", "roi": "0:60, :, :"}]}
+ELSEWHERE = {
+    "train": [{"volume": "phantom", "roi": "30:120, :, :"}],
+    "validate": [{"volume": "phantom", "roi": "0:30, :, :"}],
+}
 CELLS = list(range(1, 255))
 CLASSES = {"kind": "one_hot", "classes": {"cell": CELLS}}
 

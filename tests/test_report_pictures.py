@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from tiny_run import make_run, make_volume
 
+from seg_core.best import read_scores
 from seg_core.blockwise.engine import Options
 from seg_core.geometry import Box
 from seg_core.report import charts, colours
@@ -21,7 +22,7 @@ from seg_core.store import Store
 from seg_core.tasks.affinities import Affinities
 from seg_core.tasks.one_hot import OneHot
 from seg_core.train import train, training_rows
-from seg_core.validate import read_scores, validate
+from seg_core.validate import validate
 from seg_core.volumes.declared import Volume
 
 CLASSES = OneHot(classes={"a": [5], "b": [7, 8]})

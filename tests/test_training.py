@@ -24,7 +24,7 @@ from seg_core.architectures.architecture import Architecture
 from seg_core.architectures.receptive_field import find_halo
 from seg_core.architectures.unet import UNet
 from seg_core.blockwise.engine import Options
-from seg_core.datasplit import make_datasplit, open_source
+from seg_core.datasplit import make_datasplit
 from seg_core.errors import NotReady, SegError
 from seg_core.evaluate import binary_scores
 from seg_core.fragments import make_fragments
@@ -36,6 +36,7 @@ from seg_core.postprocess.argmax import Argmax
 from seg_core.postprocess.postprocess import Joined
 from seg_core.run import Run, add_run, load_run
 from seg_core.segmentation import make_segmentation
+from seg_core.source import open_source
 from seg_core.store import Store
 from seg_core.tasks.affinities import Affinities
 from seg_core.tasks.task import Task
@@ -150,7 +151,7 @@ def volume(store: Store, raw: NDArray[Any], labels: NDArray[Any], name: str = "v
 def make_run(store: Store, name: str = "r", **changed: Any) -> Run:
     """A small run; what is given takes the place of a part of its file or completes it."""
     content: dict[str, Any] = {
-        "datasplit": {"train": [{"volume": "v"}], "validate": [{"volume": "v"}]},
+        "datasplit": {"train": [{"volume": "v"}], "validate": [{"volume": "w"}]},
         "architecture": {"kind": "test_training:Plain"},
         "trainer": {"iterations": 3, "crop": [8, 8, 8], "warm_up": 1},
         "compute": {"device": "cpu", "threads": 1},
@@ -162,12 +163,13 @@ def make_run(store: Store, name: str = "r", **changed: Any) -> Run:
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """The volume `v`, whose image is its labels, and the phantom `p`."""
+    """The volume `v`, whose image is its labels, its negative `w`, and the phantom `p`."""
     store = Store(str(tmp_path_factory.mktemp("store")))
     coarse = np.random.default_rng(0).integers(0, 200, (5, 6, 7)).astype(np.uint8)
     labels = coarse.repeat(4, 0).repeat(4, 1).repeat(4, 2)
     labels[10:14, 3:20, 8:20] = 0
     volume(store, labels, labels)
+    volume(store, 255 - labels, labels, name="w")
     volume(store, *make_phantom((24, 40, 40), seed=2), name="p")
     return store
 
@@ -259,7 +261,7 @@ def test_images_that_hold_no_numbers_are_refused(tmp_path: Path) -> None:
     raw[3, 3, 3] = np.nan
     volume(store, raw, np.ones((8, 8, 8), np.uint8))
     with pytest.raises(SegError, match="no finite numbers"):
-        train(make_run(store))
+        train(make_run(store, datasplit={"validate": [{"volume": "v"}]}))
     assert not store.exists("runs/r")
 
 
@@ -733,11 +735,11 @@ def test_an_augmentation_of_the_users_own(store: Store) -> None:
 
 def test_a_task_of_the_users_own(store: Store) -> None:
     """From training to the choice of the best."""
-    whole = [{"volume": "v", "roi": "0:20, 0:16, 0:16"}]
+    parts = {"train": "0:20, 0:16, 0:16", "validate": "0:20, 0:16, 16:28"}
     run = make_run(
         store,
         "inside",
-        datasplit={"train": whole, "validate": whole},
+        datasplit={part: [{"volume": "v", "roi": roi}] for part, roi in parts.items()},
         task={"kind": "test_training:Inside"},
         trainer={"iterations": 30, "learning_rate": 0.02},
     )

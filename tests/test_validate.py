@@ -16,12 +16,13 @@ from click.testing import CliRunner
 from numpy.typing import NDArray
 from skimage.metrics import adapted_rand_error, variation_of_information
 
+from seg_core.best import choose, read_best, read_scores
 from seg_core.cli import seg
 from seg_core.errors import NotReady, SegError
 from seg_core.run import add_run, load_run
 from seg_core.segment import output_of
 from seg_core.store import Store
-from seg_core.validate import choose, read_best, read_scores, validate
+from seg_core.validate import validate
 from seg_core.volumes.declared import load_volume
 from seg_core.volumes.ome_zarr import open_array
 
@@ -355,9 +356,12 @@ def test_asked_again_nothing_is_scored(project: tuple[Store, dict[str, Any]]) ->
 def test_scores_on_two_sources_are_averaged(project: tuple[Store, dict[str, Any]]) -> None:
     """Of one volume, which is predicted once; one of them is named twice."""
     store = project[0]
-    rois = ["8:16, :, :", "0:8, :, 3:20", "8:16, :, :"]
+    rois = ["8:16, :, :", "0:8, :, 3:16", "8:16, :, :"]
     content = SEMANTIC | {
-        "datasplit": RUN["datasplit"] | {"validate": [{"volume": "p", "roi": r} for r in rois]},
+        "datasplit": {
+            "train": [{"volume": "p", "roi": "0:8, :, 16:32"}],
+            "validate": [{"volume": "p", "roi": roi} for roi in rois],
+        },
         "trainer": RUN["trainer"] | {"iterations": 2},
     }
     run = add_run(store, "sources", yaml.safe_dump(content).encode(), "sources.yaml")
@@ -367,7 +371,7 @@ def test_scores_on_two_sources_are_averaged(project: tuple[Store, dict[str, Any]
     best, made = validate(run)
     assert made == 2
     scores = read_scores(run)
-    assert set(scores.dataset) == {VALIDATED, "p[0:8, 0:32, 3:20]"}
+    assert set(scores.dataset) == {VALIDATED, "p[0:8, 0:32, 3:16]"}
     dice = scores[scores.criterion == "mean/dice"].score
     assert len(dice) == 2
     assert best.score == pytest.approx(dice.mean())
@@ -450,7 +454,7 @@ def test_every_command_that_tells_anything_tells_it_as_json() -> None:
     said = {" ".join(c) for c in commands(seg) if "--json" in "".join(say(*c, "--help"))}
     assert said == {
         *("import", "phantom", "evaluate", "train", "validate", "predict", "segment", "blocks"),
-        *("report", "promote", "volume list", "volume show", "run list", "run show"),
+        *("check", "report", "promote", "volume list", "volume show", "run list", "run show"),
     }
 
 

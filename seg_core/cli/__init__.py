@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from seg_core.cli.check import check
 from seg_core.cli.data import evaluate, import_, phantom, volume
 from seg_core.cli.promotion import promote
 from seg_core.cli.runs import run, train, validate
@@ -41,7 +42,7 @@ def seg() -> None:
 
 for command in (import_, phantom, volume, evaluate, run, train, validate):
     seg.add_command(command)
-for command in (predict, segment, blocks, report, promote):
+for command in (predict, segment, blocks, check, report, promote):
     seg.add_command(command)
 
 

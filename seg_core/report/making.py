@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from seg_core.best import read_best
 from seg_core.blockwise.output import Output
-from seg_core.datasplit import open_source
 from seg_core.errors import NotReady
 from seg_core.report.pictures import draw_section
 from seg_core.run import Run
 from seg_core.segment import output_of, states_of
-from seg_core.validate import read_best
+from seg_core.source import open_source
 from seg_core.volumes.declared import Volume
 from seg_core.volumes.ome_zarr import ZarrArray, open_array
 

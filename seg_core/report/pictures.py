@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from seg_core.datasplit import Source, open_source
 from seg_core.geometry import AXES, Box, triple
 from seg_core.report import colours
 from seg_core.report.colours import Picture
 from seg_core.run import Run
+from seg_core.source import Source, open_source
 from seg_core.volumes.declared import Volume
 from seg_core.volumes.ome_zarr import VoxelSize, ZarrArray, open_array
 

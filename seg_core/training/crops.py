@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from seg_core.datasplit import Source
 from seg_core.errors import SegError
 from seg_core.geometry import Box
 from seg_core.run import RunConfig
+from seg_core.source import Source
 from seg_core.training.augment import compose
 
 BYTES_PER_VOXEL = 6  # raw, ids, and where these are known

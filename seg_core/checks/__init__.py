@@ -1,0 +1,1 @@
+"""Checks of what was made: each returns verdicts, and writes nothing but what it measured."""

@@ -1,0 +1,31 @@
+"""Checks: every verdict on a run, and on what it made of a volume."""
+
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from seg_core.cli.options import JSON, STORE, show
+from seg_core.store import Store
+
+
+@click.command()
+@click.argument("run")
+@STORE
+@JSON
+def check(run: str, store: str | None, as_json: bool) -> int:
+    """Check RUN's datasplit and scores.
+
+    Exits with 1 where a check of severity `error` fails: what hangs from it does not start.
+    """
+    from seg_core.checks.every import check_run
+    from seg_core.run import load_run
+
+    verdicts = check_run(load_run(Store(store), run))
+    show([asdict(v) for v in verdicts], as_json, lambda: [_line(v) for v in verdicts])
+    return int(any(v.blocks for v in verdicts))
+
+
+def _line(verdict: Any) -> str:
+    state = "passed" if verdict.passed else f"failed ({verdict.severity})"
+    return f"{verdict.check:20} {state:17} {verdict.sentence}"
