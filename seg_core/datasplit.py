@@ -84,12 +84,12 @@ def _describe(run: Run, source: Source) -> dict[str, Any]:
         "objects": len(objects),
         "labelled": float((ids > 0).mean()),
         "unknown": float(1 - known.mean()),
-        "raw": _content(source.volume.raw, source),
-        "labels": _content(source.labels, source),
+        "raw": source_content(source.volume.raw, source),
+        "labels": source_content(source.labels, source),
     }
 
 
-def _content(array: ZarrArray, source: Source) -> str:
+def source_content(array: ZarrArray, source: Source) -> str:
     """A digest of the voxels themselves: equal data trains to equal weights wherever it lies."""
     pieces = source.roi.tiles(source.volume.config.block)
     return fingerprint([content(array.read(piece)) for piece in pieces])

@@ -10,6 +10,7 @@ import click
 from seg_core.cli.check import check
 from seg_core.cli.data import evaluate, import_, phantom, volume
 from seg_core.cli.promotion import promote
+from seg_core.cli.retrain import retrain
 from seg_core.cli.runs import run, train, validate
 from seg_core.cli.steps import blocks, predict, report, segment
 from seg_core.errors import SegError
@@ -42,7 +43,7 @@ def seg() -> None:
 
 for command in (import_, phantom, volume, evaluate, run, train, validate):
     seg.add_command(command)
-for command in (predict, segment, blocks, check, report, promote):
+for command in (predict, segment, blocks, check, report, promote, retrain):
     seg.add_command(command)
 
 
