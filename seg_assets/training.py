@@ -2,14 +2,19 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from seg_assets.checks import DATASPLIT, SCORES, Checked, result, specs
 from seg_assets.failures import refusals
 from seg_assets.metadata import picture, sweep_table, table
 from seg_assets.partitions import RUNS
 from seg_assets.resources import StoreParam
+
+if TYPE_CHECKING:
+    from seg_core.best import Best
+    from seg_core.run import Run
 
 GROUP = "training"
 OWNERS = ["team:segmentation"]
@@ -32,10 +37,9 @@ def _datasplit(sources: Sequence[dg.AssetKey]) -> dg.AssetsDefinition:
         owners=OWNERS,
         kinds={"json"},
         deps=sources,
+        check_specs=specs(["datasplit"], DATASPLIT, blocking=True),
     )
-    def datasplit(
-        context: dg.AssetExecutionContext, store: StoreParam
-    ) -> dg.MaterializeResult[None]:
+    def datasplit(context: dg.AssetExecutionContext, store: StoreParam) -> Checked:
         """What the run trains on and validates on: resolved, checked, fingerprinted; frozen.
 
         A run whose data changed since is refused: new labels mean a new run.
@@ -53,6 +57,7 @@ def _datasplit(sources: Sequence[dg.AssetKey]) -> dg.AssetsDefinition:
                 "fingerprint": content["fingerprint"],
                 "sections": picture(draw_sources(run), "raw and labels of every source"),
             },
+            check_results=_results(run, DATASPLIT),
         )
 
     return datasplit
@@ -65,6 +70,14 @@ def _sources(content: dict[str, Any]) -> dict[str, Any]:
     rows = [{"part": p, **{k: s[k] for k in shown}} for p, found in parts.items() for s in found]
     objects = {f"{p}_objects": sum(s["objects"] for s in found) for p, found in parts.items()}
     return {"sources": table(rows), **objects}
+
+
+def _results(run: "Run", checks: dict[str, str]) -> list[dg.AssetCheckResult]:
+    """The verdicts that a step has just written."""
+    from seg_core.verdicts import read_verdicts
+
+    verdicts = read_verdicts(run.store, run.folder)
+    return [result(verdicts[name]) for name in checks]
 
 
 @dg.asset(
@@ -82,11 +95,12 @@ def checkpoint(context: dg.AssetExecutionContext, store: StoreParam) -> dg.Mater
     """
     from seg_core.report.charts import draw_curve, draw_learning_rate
     from seg_core.run import load_run
-    from seg_core.train import train, training_rows
+    from seg_core.train import training_rows
+    from seg_core.validate import train_and_score
 
     with refusals():
         run = load_run(store, context.partition_key)
-        done = train(run, _live_curve(context))
+        done = train_and_score(run, _live_curve(context), _live_score(context))
     rows = training_rows(run)
     return dg.MaterializeResult(
         metadata={
@@ -111,23 +125,33 @@ def _live_curve(context: dg.AssetExecutionContext) -> Callable[[dict[str, float]
         losses.append(row["loss"])
         if time.monotonic() - told < TELL_SECONDS:
             return
-        mean, iteration = sum(losses) / len(losses), int(row["iteration"])
-        context.log_event(
-            dg.AssetObservation(
-                context.asset_key,
-                partition=context.partition_key,
-                description=f"iteration {iteration}: loss {mean:.4f}",
-                metadata={
-                    "loss": mean,
-                    "iteration": iteration,
-                    "learning rate now": row["learning_rate"],
-                },
-            )
-        )
+        figures = {"iteration": int(row["iteration"]), "loss": sum(losses) / len(losses)}
+        _observe(context, {**figures, "learning rate now": row["learning_rate"]})
         losses.clear()
         told = time.monotonic()
 
     return log
+
+
+def _live_score(context: dg.AssetExecutionContext) -> "Callable[[int, Best], None]":
+    """Tells the best score so far whenever a checkpoint is scored while it trains."""
+
+    def scored(iteration: int, best: "Best") -> None:
+        _observe(context, {"iteration": iteration, "best score": best.score})
+
+    return scored
+
+
+def _observe(context: dg.AssetExecutionContext, figures: dict[str, float]) -> None:
+    text = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
+    context.log_event(
+        dg.AssetObservation(
+            context.asset_key,
+            description=text,
+            metadata=figures,
+            partition=context.partition_key,
+        )
+    )
 
 
 @dg.asset(
@@ -137,10 +161,9 @@ def _live_curve(context: dg.AssetExecutionContext) -> Callable[[dict[str, float]
     owners=OWNERS,
     kinds={"parquet"},
     deps=[CHECKPOINT_KEY],
+    check_specs=specs(["validation_scores"], SCORES, blocking=True),
 )
-def validation_scores(
-    context: dg.AssetExecutionContext, store: StoreParam
-) -> dg.MaterializeResult[None]:
+def validation_scores(context: dg.AssetExecutionContext, store: StoreParam) -> Checked:
     """Scores of the last checkpoints over the sweep of post-processing, and the best of all.
 
     Everything downstream takes the checkpoint and the parameters that were chosen here.
@@ -165,6 +188,7 @@ def validation_scores(
             "sweep": picture(draw_sweep(scores, best.criterion), best.criterion),
             "scored_now": made,
         },
+        check_results=_results(run, SCORES),
     )
 
 

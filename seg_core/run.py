@@ -72,6 +72,9 @@ class ValidationConfig(Strict):
 
     last: PositiveInt = 1
     """How many of the last checkpoints are scored."""
+    interval: PositiveInt | None = None
+    """Iterations between two scorings while it trains, a multiple of trainer.checkpoint_interval;
+    these checkpoints can be the best too. Only the last ones are scored unless given."""
     criterion: str | None = None
     """A score's name; the task's own unless given."""
 
@@ -126,6 +129,11 @@ class RunConfig(Strict):
             higher_is_better(self.criterion)
         except SegError as error:
             raise ValueError(f"validation.criterion: {error}") from None
+        if (self.validation.interval or 0) % self.trainer.checkpoint_interval:
+            raise ValueError(
+                f"validation.interval: {self.validation.interval} is no multiple of "
+                f"trainer.checkpoint_interval, which is {self.trainer.checkpoint_interval}"
+            )
         crop, stride = triple(self.trainer.crop), self.architecture.stride
         shapes = {crop}
         for augmentation in self.trainer.augment:

@@ -33,14 +33,16 @@ from seg_core.training.stop import Stop
 SAVE_SECONDS = 30.0  # at most so much training is lost when the process is killed
 
 OnLog = Callable[[dict[str, float]], None]
+OnCheckpoint = Callable[[int], None]
 
 
-def train(run: Run, on_log: OnLog | None = None) -> int:
+def train(run: Run, on_log: OnLog | None = None, on_checkpoint: OnCheckpoint | None = None) -> int:
     """Train a run to its end, from where it stands; does nothing when it is trained.
 
     Args:
         run: the run; it is frozen by this.
         on_log: called with every row of `training.parquet` as it is made.
+        on_checkpoint: called with the iteration of every checkpoint as it is written.
 
     Returns:
         The number of iterations done by this call.
@@ -64,7 +66,7 @@ def train(run: Run, on_log: OnLog | None = None) -> int:
     with Lease(run.store, f"{run.folder}/train.lock", f"training of run {run.name}"):
         note_start(run, start)
         state = _start(run, datasplit, made_from, open_device(run.frozen.compute))
-        return _loop(run, state, on_log)
+        return _loop(run, state, on_log, on_checkpoint)
 
 
 def _made_from(config: RunConfig, datasplit: dict[str, Any], start: Start | None) -> str:
@@ -124,7 +126,7 @@ def _start(run: Run, datasplit: dict[str, Any], made_from: str, device: torch.de
     return state
 
 
-def _loop(run: Run, state: State, on_log: OnLog | None) -> int:
+def _loop(run: Run, state: State, on_log: OnLog | None, on_checkpoint: OnCheckpoint | None) -> int:
     trainer = run.frozen.trainer
     first, saved = state.iteration, time.monotonic()
     bar = tqdm(total=trainer.iterations, initial=first, desc=f"train {run.name}", unit="it")
@@ -139,6 +141,9 @@ def _loop(run: Run, state: State, on_log: OnLog | None) -> int:
             done = state.iteration
             if done % trainer.checkpoint_interval == 0 or done == trainer.iterations:
                 _save(run, state, checkpoint=True)
+                if on_checkpoint:
+                    with stop.lifted():  # all is saved, and this may take its time
+                        on_checkpoint(done)
             elif stop.asked or time.monotonic() - saved > SAVE_SECONDS:
                 _save(run, state)
                 saved = time.monotonic()

@@ -1,17 +1,19 @@
 """3. Validate: score checkpoints over the sweep of post-processing, and choose the best."""
 
 import io
+from collections.abc import Callable
+from contextlib import suppress
 
 import pandas as pd
 from tqdm import tqdm
 
 from seg_core.best import BEST, Best, choose, read_scores
 from seg_core.checks.scores import check_scores
-from seg_core.errors import NotReady
+from seg_core.errors import NotReady, SegError
 from seg_core.lease import Lease
 from seg_core.run import Run
 from seg_core.scoring import score, scored_from, validation_sources
-from seg_core.source import Source
+from seg_core.train import OnLog, train
 from seg_core.training.checkpoint import iterations
 from seg_core.verdicts import write_verdicts
 
@@ -37,13 +39,56 @@ def validate(run: Run) -> tuple[Best, int]:
             f"run {run.name} is not trained to iteration {config.trainer.iterations} yet; "
             f"go on with: seg train {run.name}"
         )
-    sources = validation_sources(run)
-    todo = [(i, s) for i in found[-config.validation.last :] for s in sources]
-    with Lease(run.store, f"{run.folder}/validate.lock", f"validation of run {run.name}"):
-        return _validate(run, todo)
+    last, interval = config.validation.last, config.validation.interval
+    with _lease(run):
+        scores, made = _scored(run, sorted({*found[-last:], *_at_interval(found, interval)}))
+        return _chosen(run, scores, made), made
 
 
-def _validate(run: Run, todo: list[tuple[int, Source]]) -> tuple[Best, int]:
+def train_and_score(
+    run: Run,
+    on_log: OnLog | None = None,
+    on_score: Callable[[int, Best], None] | None = None,
+) -> int:
+    """Train a run to its end, and score its checkpoints at `validation.interval` on the way.
+
+    Args:
+        run: the run.
+        on_log: as for `train`.
+        on_score: called with the iteration scored last and the best so far.
+
+    Returns:
+        The number of iterations done by this call.
+
+    Raises:
+        SegError: as `train`, or as `validate`.
+    """
+    interval = run.config.validation.interval
+
+    def score_so_far(iteration: int) -> None:
+        if not _at_interval([iteration], interval):
+            return
+        with _lease(run):
+            scores, _ = _scored(run, _at_interval(iterations(run), interval))
+        with suppress(SegError):  # a network that has learnt nothing yet has no best
+            best = choose(scores, run.frozen.criterion)
+            if on_score:
+                on_score(iteration, best)
+
+    return train(run, on_log, score_so_far)
+
+
+def _at_interval(found: list[int], interval: int | None) -> list[int]:
+    return [i for i in found if interval and i % interval == 0]
+
+
+def _lease(run: Run) -> Lease:
+    return Lease(run.store, f"{run.folder}/validate.lock", f"validation of run {run.name}")
+
+
+def _scored(run: Run, checkpoints: list[int]) -> tuple[pd.DataFrame, int]:
+    """Scores of checkpoints on all sources, and how many pairs of these were scored just now."""
+    todo = [(i, source) for i in checkpoints for source in validation_sources(run)]
     before, rows, made = _read(run), [], 0
     sweep, folder = run.frozen.task.postprocess.choices(), f"{run.folder}/validation"
     for iteration, source in tqdm(todo, desc=f"validate {run.name}", unit="source"):
@@ -58,6 +103,12 @@ def _validate(run: Run, todo: list[tuple[int, Source]]) -> tuple[Best, int]:
         buffer = io.BytesIO()
         scores.to_parquet(buffer)
         run.store.write_bytes(f"{run.folder}/scores.parquet", buffer.getvalue())
+    run.store.remove(folder)
+    return scores, made
+
+
+def _chosen(run: Run, scores: pd.DataFrame, made: int) -> Best:
+    """The best of all, written with the verdicts on it."""
     best = choose(scores, run.frozen.criterion)
     # a process may have ended between any two of these; and the rule of choice may have changed
     kept = run.store.read_json(f"{run.folder}/{BEST}") or {}
@@ -65,8 +116,7 @@ def _validate(run: Run, todo: list[tuple[int, Source]]) -> tuple[Best, int]:
     if made or any(kept.get(name) != getattr(best, name) for name in names):
         run.store.write_json(f"{run.folder}/{BEST}", best.__dict__)
     write_verdicts(run.store, run.folder, check_scores(run))
-    run.store.remove(folder)
-    return best, made
+    return best
 
 
 def _read(run: Run) -> pd.DataFrame:

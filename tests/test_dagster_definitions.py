@@ -9,16 +9,18 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from click.testing import CliRunner, Result
-from tiny_run import VOLUME, files_of, make_run, make_volume, middle_chunk, unreadable
+from tiny_run import RUN, VOLUME, files_of, make_run, make_volume, middle_chunk, unreadable
 
 from seg_assets.__main__ import commands
 from seg_assets.automation import register_runs
+from seg_assets.checks import DATASPLIT
 from seg_assets.definitions import definitions_of
 from seg_assets.failures import NAMED, sentence_of
 from seg_assets.home import open_instance
+from seg_assets.training import CHECKPOINT_KEY, DATASPLIT_KEY
 from seg_core.blockwise.engine import Options, Outcome
 from seg_core.blockwise.records import Record
-from seg_core.run import Run
+from seg_core.run import Run, add_run
 from seg_core.store import Store
 from seg_core.train import train
 from seg_core.validate import validate
@@ -166,6 +168,38 @@ def test_every_run_file_becomes_a_partition(empty: Store) -> None:
         assert request.partition_keys == ["two"]
         instance.add_dynamic_partitions("runs", ["two"])
         assert isinstance(register_runs(context), dg.SkipReason)
+
+
+def test_after_a_failed_check_nothing_that_hangs_from_it_starts(empty: Store) -> None:
+    make_volume(empty)
+    leak = RUN.replace("'60:120, :, :'", "'50:120, :, :'")
+    add_run(empty, "leaky", leak.encode(), "leaky.yaml")
+    definitions = definitions_of(empty.uri)
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.add_dynamic_partitions("runs", ["leaky"])
+        job = definitions.resolve_job_def("train_run")
+        whole = job.execute_in_process(
+            partition_key="leaky", instance=instance, raise_on_error=False
+        )
+        checks = {e.check_name: e for e in whole.get_asset_check_evaluations()}
+        assert {name: e.passed for name, e in checks.items()} == dict.fromkeys(DATASPLIT, True) | {
+            "no_leak": False
+        }
+        assert (checks["no_leak"].partition, checks["no_leak"].blocking) == ("leaky", True)
+        assert checks["no_leak"].description
+        assert [e.step_key for e in whole.get_step_failure_events()] == ["datasplit"]
+        started = [e.step_key for e in whole.all_events if e.event_type_value == "STEP_START"]
+        assert started == ["datasplit"]
+        assert instance.get_materialized_partitions(DATASPLIT_KEY) == {"leaky"}
+        # a backfill's next level is a run of its own, which no blocking check stops
+        alone = job.execute_in_process(
+            partition_key="leaky",
+            instance=instance,
+            asset_selection=[CHECKPOINT_KEY],
+            raise_on_error=False,
+        )
+    assert checks["no_leak"].description in failure_of(alone)
+    assert not empty.exists("runs/leaky/checkpoints")
 
 
 def test_one_dagster_run_over_blocks_of_several_runs(store: Store) -> None:

@@ -66,10 +66,10 @@ def runshow(name: str, store: str | None, as_json: bool) -> None:
 def train(run: str, store: str | None, as_json: bool) -> None:
     """Train RUN from where it stands to its end."""
     from seg_core.run import load_run
-    from seg_core.train import train as train_run
+    from seg_core.validate import train_and_score
 
     found = load_run(Store(store), run)
-    made = train_run(found)
+    made = train_and_score(found)
     total = found.config.trainer.iterations
     show(
         {"run": run, "iterations": total, "made": made},

@@ -2,6 +2,8 @@
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -18,10 +20,27 @@ class Stop:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Stop":
+        self._take()
+        return self
+
+    def _take(self) -> None:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._before[number] = signal.signal(number, self._note)
-        return self
+
+    def _give_back(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    @contextmanager
+    def lifted(self) -> Iterator[None]:
+        """Let signals stop the work at once for a while, also one that was noted before."""
+        self._give_back()
+        if self.asked is not None:
+            asked, self.asked = self.asked, None
+            signal.raise_signal(asked)
+        yield
+        self._take()
 
     def _note(self, number: int, _: FrameType | None) -> None:
         self.asked = number
@@ -32,7 +51,6 @@ class Stop:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        self._give_back()
         if self.asked is not None and kind is None:
             signal.raise_signal(self.asked)
