@@ -2,6 +2,8 @@
 
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
 
@@ -23,15 +25,41 @@ def materialize(run: str, volumes: tuple[str, ...]) -> None:
     unless it is set; look at them with: dagster dev
     """
     from seg_assets.materialize import materialize_all
-    from seg_core.errors import SegError
 
     try:
-        materialize_all(run, volumes)
-    except SegError as error:
-        raise click.ClickException(str(error)) from None
+        with one_sentence():
+            materialize_all(run, volumes)
     except KeyboardInterrupt:
         click.echo("interrupted; what is done is kept, the same command goes on", err=True)
         sys.exit(130)
+
+
+@commands.command()
+@click.argument("run")
+@click.argument("volume")
+def backfill(run: str, volume: str) -> None:
+    """Start one backfill of exactly what is failed, missing or stale of RUN on VOLUME.
+
+    The daemon of a running `dagster dev` with the same DAGSTER_HOME makes it.
+    """
+    from seg_assets.backfill import backfill_due
+    from seg_assets.home import open_instance
+    from seg_core.store import Store
+
+    with one_sentence(), open_instance() as instance:
+        started = backfill_due(instance, Store(), run, volume)
+    click.echo(f"backfill {started} started" if started else "nothing is due")
+
+
+@contextmanager
+def one_sentence() -> Iterator[None]:
+    """What the user can mend is said in one sentence."""
+    from seg_core.errors import SegError
+
+    try:
+        yield
+    except SegError as error:
+        raise click.ClickException(str(error)) from None
 
 
 if __name__ == "__main__":

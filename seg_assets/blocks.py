@@ -86,9 +86,20 @@ class _Part:
         """Tell Dagster of a block at once: it is known though the process be killed after it."""
         if record.state == "failed":
             self.context.log.error(f"{self.partitions[key]} failed: {record.error}")
+            self._tell_why(key, record)
         else:
             self.done[key] = record
             self._tell(key)
+
+    def _tell_why(self, key: str, record: Record) -> None:
+        """On the page of the block's partition, which else says only that it failed."""
+        observation = dg.AssetObservation(
+            self.context.asset_key,
+            description=record.error,
+            metadata={"why it failed": record.error, "tries": record.tries},
+            partition=self.partitions[key],
+        )
+        self.context.log_event(observation)
 
     def _tell(self, key: str) -> None:
         self.told.add(key)

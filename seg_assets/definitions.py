@@ -7,7 +7,9 @@ import logging
 
 import dagster as dg
 
-from seg_assets.automation import register_runs
+from seg_assets.automation import backfill_failed_blocks, register_runs
+from seg_assets.backfill import segment_volume
+from seg_assets.messages import tell_ended_backfills
 from seg_assets.new_run import new_run_job
 from seg_assets.partitions import group_of
 from seg_assets.resources import StoreResource
@@ -32,10 +34,11 @@ def definitions_of(uri: str | None = None) -> dg.Definitions:
             *(volume_sources(volume) for volume in volumes),
             *(asset for volume in volumes for asset in volume_assets(volume)),
         ],
-        sensors=[register_runs],
+        sensors=[register_runs, backfill_failed_blocks, tell_ended_backfills],
         schedules=observation(sources),
         jobs=[
             train_run,
+            segment_volume,
             new_run_job(volumes),
         ],
         resources={"store": StoreResource(uri=uri)},

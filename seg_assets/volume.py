@@ -6,6 +6,7 @@ partitions and policy into one run, where a failed block of the first would stop
 """
 
 import dagster as dg
+from pydantic import Field
 
 from seg_assets.beta import unwarned
 from seg_assets.blocks import make_blocks
@@ -23,12 +24,39 @@ ALSO_ONE_RUN = dg.BackfillPolicy.multi_run(10**9)
 class Force(dg.Config):
     """What can be set in the launchpad and in the dialog of a backfill."""
 
-    force: bool = False
-    """Make again what is done already."""
+    force: bool = Field(default=False, description="Make again, once, what is done already.")
 
     def token(self, context: dg.AssetExecutionContext) -> str:
         """One for a dagster run and its retries: they do not make again what was made under it."""
         return (context.run.root_run_id or context.run.run_id) if self.force else ""
+
+
+class Choice(Force):
+    """Other parameters than the best, for this volume; they stay until others are set."""
+
+    threshold: float | None = Field(
+        default=None, description="Mean affinity above which two segments are merged, 0 to 1."
+    )
+    size_penalty: float | None = Field(
+        default=None,
+        description="Taken off it for every tenfold of the smaller segment above 1,000 voxels.",
+    )
+    repulsion: float | None = Field(
+        default=None, description="Weight of long-range affinities below 0.5 in the mean."
+    )
+    min_size: float | None = Field(
+        default=None, description="Segments of fewer voxels join their closest neighbour."
+    )
+    drop_size: float | None = Field(
+        default=None, description="Segments of fewer voxels become background."
+    )
+    best: bool = Field(default=False, description="Forget all of these: take the best again.")
+
+    @property
+    def settings(self) -> dict[str, float]:
+        """Those that were given."""
+        given = self.model_dump(exclude={"force", "best"}, exclude_none=True)
+        return {str(name): float(value) for name, value in given.items()}
 
 
 @unwarned()
@@ -99,12 +127,13 @@ def _lut(volume: Volume, fragments: dg.AssetsDefinition) -> dg.AssetsDefinition:
         deps=[_all_blocks(fragments)],
     )
     def lut(
-        context: dg.AssetExecutionContext, config: Force, store: StoreParam
+        context: dg.AssetExecutionContext, config: Choice, store: StoreParam
     ) -> dg.MaterializeResult[None]:
         """Which segment every fragment belongs to, over all blocks: the look-up table.
 
         Refused while the fragments of a block are missing, failed or stale; it names them.
         """
+        from seg_core.parameters import own_parameters, set_parameters
         from seg_core.run import load_run
         from seg_core.segment import lut_of_volume
         from seg_core.volumes.declared import load_volume
@@ -112,10 +141,18 @@ def _lut(volume: Volume, fragments: dg.AssetsDefinition) -> dg.AssetsDefinition:
         with refusals():
             run = load_run(store, context.partition_key)
             declared = load_volume(run.store, volume.name)
+            if config.best:
+                set_parameters(run, declared, None)
+            if config.settings:
+                set_parameters(run, declared, config.settings)
             made_table, made = lut_of_volume(run, declared, force=config.token(context))
-        parameters = dg.MetadataValue.json(made_table.parameters)
         return dg.MaterializeResult(
-            metadata={**made_table.figures, "parameters": parameters, "made_now": made}
+            metadata={
+                **made_table.figures,
+                "parameters": dg.MetadataValue.json(made_table.parameters),
+                "other than the best": dg.MetadataValue.json(own_parameters(run, declared)),
+                "made_now": made,
+            },
         )
 
     return lut
@@ -154,26 +191,26 @@ def _report(volume: Volume, segmentation: dg.AssetsDefinition) -> dg.AssetsDefin
         deps=[_all_blocks(segmentation)],
     )
     def report(context: dg.AssetExecutionContext, store: StoreParam) -> dg.MaterializeResult[None]:
-        """Scores where labels exist, statistics and pictures, as one page."""
+        """Scores where labels exist, statistics, checks and pictures, as one page."""
         from seg_core.report import make_report
         from seg_core.report.pictures import draw_section
         from seg_core.run import load_run
-        from seg_core.segment import output_of
+        from seg_core.states import output_of
         from seg_core.volumes.declared import load_volume
 
         with refusals():
             run = load_run(store, context.partition_key)
             declared = load_volume(run.store, volume.name)
             content = make_report(run, declared)
-        page = run.store.path(output_of(run, declared).path("report.html"))
+        page = output_of(run, declared).path("report.html")
         rows = [{"source": name, **scores} for name, scores in content["scores"].items()]
         return dg.MaterializeResult(
             metadata={
-                "page": dg.MetadataValue.path(page),
+                "page": dg.MetadataValue.path(run.store.path(page)),
                 "section": picture(draw_section(run, declared), "middle section"),
                 "segments": content["segments"]["count"],
                 **({"scores": table(rows)} if rows else {}),
-            }
+            },
         )
 
     return report

@@ -28,6 +28,15 @@ PARTITIONS = """query($keys: [AssetKeyInput!]) { assetNodes(assetKeys: $keys) {
     primaryDimStartKey primaryDimEndKey
     secondaryDim { ... on DefaultPartitionStatuses { failedPartitions } } } } } } }"""
 
+SENSOR = """query($selector: SensorSelector!) { sensorOrError(sensorSelector: $selector) {
+  ... on Sensor { sensorState { id ticks(limit: 1) { skipReason } } } } }"""
+START_SENSOR = """mutation($selector: SensorSelector!) {
+  startSensor(sensorSelector: $selector) { __typename ... on PythonError { message } } }"""
+STOP_SENSOR = """mutation($id: String!) {
+  stopSensor(id: $id) { __typename ... on PythonError { message } } }"""
+BACKFILLS = """{ partitionBackfillsOrError { ... on PartitionBackfills {
+  results { id tags { key value } } } } }"""
+
 
 class Client:
     """One volume's assets on a running `dagster dev`."""
@@ -68,8 +77,12 @@ class Client:
         params = {"assetSelection": [self._key(asset)], "partitionNames": list(partitions)}
         launched = self.dagster.ask(BACKFILL, params=params)["launchPartitionBackfill"]
         assert launched["__typename"] == "LaunchBackfillSuccess", launched
-        number = launched["backfillId"]
-        return wait_for(f"the backfill of {asset}", lambda: self._backfilled(number), seconds=240)
+        return self.ended(launched["backfillId"])
+
+    def ended(self, backfill: str) -> tuple[str, list[str]]:
+        """Wait for the end of a backfill: status, and its dagster runs."""
+        what = f"backfill {backfill}"
+        return wait_for(what, lambda: self._backfilled(backfill), seconds=300)
 
     def _backfilled(self, number: str) -> tuple[str, list[str]] | None:
         found = self.dagster.ask(BACKFILL_STATUS, id=number)["partitionBackfillOrError"]
@@ -106,3 +119,28 @@ class Client:
             if found["primaryDimStartKey"] <= block <= found["primaryDimEndKey"]
             for run in found["secondaryDim"]["failedPartitions"]
         ]
+
+    def switch(self, sensor: str, on: bool) -> None:
+        """Start or stop a sensor."""
+        selector = {**REPOSITORY, "sensorName": sensor}
+        if on:
+            answer = self.dagster.ask(START_SENSOR, selector=selector)["startSensor"]
+        else:
+            number = self._sensor(sensor)["sensorState"]["id"]
+            answer = self.dagster.ask(STOP_SENSOR, id=number)["stopSensor"]
+        assert answer["__typename"] in ("Sensor", "StopSensorMutationResult"), answer
+
+    def _sensor(self, sensor: str) -> dict[str, Any]:
+        selector = {**REPOSITORY, "sensorName": sensor}
+        found: dict[str, Any] = self.dagster.ask(SENSOR, selector=selector)["sensorOrError"]
+        return found
+
+    def tick(self, sensor: str) -> str:
+        """What a sensor said last."""
+        ticks = self._sensor(sensor)["sensorState"]["ticks"]
+        return str(ticks[0]["skipReason"]) if ticks else ""
+
+    def backfills_of_sensor(self) -> list[str]:
+        """Backfills that a sensor started, newest first."""
+        found = self.dagster.ask(BACKFILLS)["partitionBackfillsOrError"]["results"]
+        return [b["id"] for b in found if {"key": "seg/by", "value": "sensor"} in b["tags"]]
