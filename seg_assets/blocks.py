@@ -115,7 +115,8 @@ class _Part:
         stage = self.context.asset_key.path[-1]
         folder = f"runs/{self.run}/{volume}/blocks/{stage}"
         records = Records(store, folder).read_all()
-        self.done = {k: records[k] for k in self.partitions if k not in failed}
+        outside = Record("skipped")  # the mask leaves no record
+        self.done = {k: records.get(k, outside) for k in self.partitions if k not in failed}
 
     def tell_rest(self, at_success: bool) -> None:
         """Tell of the blocks passed over; at success Dagster records every block by itself."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar
 
+import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,7 +20,7 @@ from seg_core.fingerprint import content, fingerprint
 from seg_core.geometry import Box, Triple, triple
 from seg_core.kernels.region_graph import edges_inside
 from seg_core.kernels.relabel import compact
-from seg_core.merging.border import cut_border, write_block
+from seg_core.merging.border import cut_border, remove_block, write_block
 from seg_core.tasks.task import Task
 from seg_core.volumes.ome_zarr import ZarrArray, create, open_array
 
@@ -58,8 +59,8 @@ class Fragments(Stage):
     def _prediction(self) -> ZarrArray:
         return open_array(self.output.store.path(self.output.path("prediction.zarr")))
 
-    def inputs(self) -> dict[str, Inputs | str]:
-        """The block's prediction, and how it is post-processed."""
+    def made_from(self) -> dict[str, Inputs | str]:
+        """The block's prediction, its mask, and how it is post-processed."""
         folder = self.output.path("blocks/prediction")
         predictions = Records(self.output.store, folder).read_all()
         excluded = {"sub_block", "agglomeration"}
@@ -69,6 +70,7 @@ class Fragments(Stage):
             self.piece,
             self.version,
         )
+        masks = self._masks()
         found: dict[str, Inputs | str] = {}
         for key in self.output.grid:
             record = predictions.get(key)
@@ -79,8 +81,16 @@ class Fragments(Stage):
                     "block": self.output.place(key),
                     "prediction": record.content,
                     "parameters": parameters,
+                    **masks.get(key, {}),
                 }
         return found
+
+    def _masks(self) -> dict[str, Inputs]:
+        mask, grid = self.output.volume.mask, self.output.grid
+        if mask is None:
+            return {}
+        found = mask.describe({key: grid.box(key) for key in grid})
+        return {key: {"mask": digest} for key, digest in found.items() if digest}
 
     @property
     def piece(self) -> Triple:
@@ -126,11 +136,30 @@ class Fragments(Stage):
 
     def make(self, key: str, box: Box) -> str:
         """Label one piece, with ids of its own."""
+        labels = self._label(box)
+        self._scratch(key).write(box, labels)
+        return content(labels)
+
+    def _label(self, box: Box) -> NDArray[np.uint64]:
+        mask = self.output.volume.mask
+        inside = None if mask is None else mask.read(box)
+        if inside is not None and not inside.any():
+            return np.zeros(box.shape, np.uint64)
         labels = self.task.postprocess.label(
             self._read_prediction(box), self.task.neighbours, self.output.volume.voxel_size
         )
-        self._scratch(key).write(box, labels)
-        return content(labels)
+        if inside is None or inside.all():
+            return labels
+        labels[~inside] = 0
+        if not self.task.postprocess.joins:
+            return labels
+        # a fragment that grew through what is outside is not one inside
+        return np.asarray(cc3d.connected_components(labels, connectivity=6), np.uint64)
+
+    def empty(self, key: str) -> None:
+        """Its edges and slabs go too."""
+        super().empty(key)
+        remove_block(self.output, key)
 
     def finish(self, key: str, digests: list[str]) -> tuple[str, dict[str, float]]:  # noqa: ARG002
         """Number the block's fragments 1 to n; write them, their edges and the slabs."""

@@ -150,10 +150,10 @@ def lut_state(task: Task, output: Output, parameters: Parameters) -> BlockState:
 
 
 def ready_fragments(task: Task, output: Output) -> BlockFragments:
-    """Count and digest of every block's fragments.
+    """Count and digest of the fragments of every block inside the mask.
 
     Raises:
-        NotReady: some are not up to date.
+        NotReady: some are not up to date, or no block is inside.
     """
     states = block_states(Fragments(output, task, 0))
     bad = {key: state for key, state in states.items() if state.state not in ("done", "skipped")}
@@ -164,9 +164,14 @@ def ready_fragments(task: Task, output: Output) -> BlockFragments:
             f"the look-up table of {output.folder} needs the fragments of all blocks; "
             f"not up to date: {'; '.join(named[:20])}{more}. Make these first."
         )
-    return {
-        key: (int(s.record.figures["fragments"]), s.record.content) for key, s in states.items()
+    found = {
+        key: (int(s.record.figures["fragments"]), s.record.content)
+        for key, s in states.items()
+        if s.state == "done"
     }
+    if not found:
+        raise NotReady(f"all blocks of {output.folder} lie outside the mask: give another one")
+    return found
 
 
 def solve(

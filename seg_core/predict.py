@@ -20,6 +20,7 @@ from seg_core.training.checkpoint import load_network
 from seg_core.training.crops import normalized
 from seg_core.training.device import open_device
 from seg_core.volumes.contents import region_content
+from seg_core.volumes.mask import kept
 from seg_core.volumes.ome_zarr import ZarrArray, chunk_stamps, create, region_stamp
 
 LARGEST = 128**3  # voxels that are predicted at once, unless the run says otherwise
@@ -72,23 +73,33 @@ class Predict(Stage):
             return triple(asked)
         return _grown(volume.chunk, volume.block)
 
-    def inputs(self) -> dict[str, Inputs | str]:
-        """Checkpoint, raw data with its halo, and everything that decides how it is computed."""
+    def made_from(self) -> dict[str, Inputs | str]:
+        """Checkpoint, raw data with its halo, mask, and all that decides how it is computed."""
         raw, config = self.output.volume.raw, self.run.frozen
         stamps = chunk_stamps(raw)
         settings = fingerprint(
             config.prediction.model_dump(), self.piece, config.compute.threads, self.version
         )
-        grid = self.output.grid
+        grid, masks = self.output.grid, self._masks()
         return {
             key: {
                 "block": self.output.place(key),
                 "checkpoint": self._checkpoint[2],
                 "raw data": region_stamp(raw, stamps, grid.box(key).grow(self.halo)),
                 "settings": settings,
+                **masks.get(key, {}),
             }
             for key in grid
         }
+
+    def _masks(self) -> dict[str, Inputs]:
+        """Of blocks that are partly inside: the mask, as far as their affinities reach."""
+        mask, grid = self.output.volume.mask, self.output.grid
+        if mask is None:
+            return {}
+        reach = [max((o[a] for o in self.run.frozen.task.neighbours), default=0) for a in range(3)]
+        regions = {key: grid.box(key).grow([0] * 3, reach).clip(grid.roi) for key in grid}
+        return {k: {"mask": digest} for k, digest in mask.describe(regions).items() if digest}
 
     def contents(self, key: str) -> dict[str, str]:
         """The voxels behind the stamp of the raw data."""
@@ -137,11 +148,21 @@ class Predict(Stage):
 
     def make(self, key: str, box: Box) -> str:  # noqa: ARG002 - pieces know nothing of blocks
         """Predict one piece."""
-        values = self.predict_box(box)
+        values = self._predict_inside(box)
         if self.array.dtype == "uint8":
             values = np.rint(values * 255).astype(np.uint8)
         self.array.write(box, values)
         return content(values)
+
+    def _predict_inside(self, box: Box) -> NDArray[np.float32]:
+        """As `predict_box`, with zeros outside the mask; what is wholly outside costs nothing."""
+        mask, task = self.output.volume.mask, self.run.frozen.task
+        if mask is None:
+            return self.predict_box(box)
+        stay = kept(mask, box, self.output.grid.roi, task.neighbours)
+        if not stay.any():
+            return np.zeros((len(task.channels), *box.shape), np.float32)
+        return np.asarray(self.predict_box(box) * stay, np.float32)
 
     def predict_box(self, box: Box) -> NDArray[np.float32]:
         """Output of the network for a box, (c, z, y, x) in 0 to 1.

@@ -44,6 +44,8 @@ def validation_sources(run: Run) -> list[Source]:
 def scored_from(run: Run, iteration: int, source: Source) -> str:
     """A fingerprint of everything that decides the scores of a checkpoint on a source."""
     config, raw, labels = run.frozen, source.volume.raw, source.labels
+    mask = source.volume.mask
+    masked = mask.describe({"all": source.volume.roi})["all"] if mask else ""
     return fingerprint(
         load_network(run, iteration)[2],
         config.task.model_dump(mode="json"),
@@ -53,6 +55,7 @@ def scored_from(run: Run, iteration: int, source: Source) -> str:
         region_stamp(raw, chunk_stamps(raw), source.volume.roi),
         region_stamp(labels, chunk_stamps(labels), source.roi),
         [Predict.version, Fragments.version, VERSION],
+        *([masked] if masked else []),
     )
 
 

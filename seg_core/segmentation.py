@@ -8,7 +8,7 @@ import numpy as np
 
 from seg_core.blockwise.engine import Options, Outcome, run_blocks
 from seg_core.blockwise.output import Output
-from seg_core.blockwise.records import Inputs
+from seg_core.blockwise.records import Inputs, Record
 from seg_core.blockwise.stage import Stage
 from seg_core.fingerprint import DIGEST, content, fingerprint
 from seg_core.fragments import Fragments
@@ -43,20 +43,20 @@ class Segmentation(Stage):
         """What is written."""
         return self.output.array("segmentation", "uint64")
 
-    def inputs(self) -> dict[str, Inputs | str]:
+    def made_from(self) -> dict[str, Inputs | str]:
         """The block's fragments, and its slice of the table."""
         records = Fragments(self.output, self.task, 0).records.read_all()
         table = self._table
         found: dict[str, Inputs | str] = {}
         for key in self.output.grid:
-            if table is None or key not in table.slices:
+            if table is None:
                 found[key] = "there is no look-up table yet"
-            elif key not in records or records[key].content != table.ranges[key].content:
+            elif key not in table.ranges or _content(records, key) != table.ranges[key].content:
                 found[key] = "its fragments are not those of the look-up table: make that again"
             else:
                 found[key] = {
                     "block": self.output.place(key),
-                    "fragments": records[key].content[:DIGEST],
+                    "fragments": _content(records, key)[:DIGEST],
                     "look-up table": table.slices[key],
                 }
         return found
@@ -83,6 +83,10 @@ class Segmentation(Stage):
         assert self._table is not None
         segments = np.unique(read_slice(self.output, key, self._table.slices[key]))
         return fingerprint(digests), {"segments": int(np.count_nonzero(segments))}
+
+
+def _content(records: dict[str, Record], key: str) -> str:
+    return records[key].content if key in records else ""
 
 
 def make_segmentation(

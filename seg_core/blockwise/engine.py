@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from tqdm import tqdm
 
 from seg_core.blockwise.distribute import distribute
-from seg_core.blockwise.make_block import make_block
+from seg_core.blockwise.make_block import empty_block, make_block
 from seg_core.blockwise.records import BlockState, Record
 from seg_core.blockwise.stage import Stage, Work, judge_blocks
 from seg_core.errors import BlocksFailed
@@ -71,8 +71,13 @@ def run_blocks(stage: Stage, keys: Sequence[str] | None, options: Options) -> Ou
     work = [
         Work(key, made_from, options.force or states[key].record.forced)
         for key in todo
-        if not isinstance(made_from := inputs[key], str)
+        if isinstance(made_from := inputs[key], dict)
     ]
+    for key in todo:
+        if inputs[key] is None:
+            empty_block(stage, key)
+            if options.on_block:
+                options.on_block(key, Record("skipped"))
     failed |= _compute(stage, work, options)
     if failed:
         raise BlocksFailed(stage.name, failed)

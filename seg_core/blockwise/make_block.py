@@ -47,6 +47,16 @@ def make_block(stage: Stage, work: Work) -> None:
         stage.tidy(key)
 
 
+def empty_block(stage: Stage, key: str) -> None:
+    """Take away what a block holds that lies outside the mask now."""
+    with Lease(stage.output.store, lease_path(stage, key), f"{stage.name} of block {key}"):
+        stage.records.write(key, Record("missing"))
+        stage.empty(key)
+        stage.records.forget_parts(key)
+        stage.tidy(key)
+        stage.records.forget(key)
+
+
 def failed(begun: Record, reason: str) -> Record:
     """The record of a block that was begun and failed."""
     return replace(begun, state="failed", error=reason, tries=begun.tries + 1, begun=0)

@@ -75,6 +75,10 @@ class Records:
         """Write a block's record."""
         self.store.write_json(f"{self.folder}/{key}.json", asdict(record))
 
+    def forget(self, key: str) -> None:
+        """Remove a block's record: it holds nothing."""
+        self.store.remove(f"{self.folder}/{key}.json")
+
     def read_parts(self, key: str, inputs: Inputs, forced: str = "") -> dict[int, str]:
         """Digests of the sub-blocks that are written already, by number.
 
@@ -122,6 +126,13 @@ def judge(record: Record | None, inputs: Inputs | None, waits_for: str = "") -> 
     if names := changed(record, inputs):
         return BlockState("stale", f"changed since: {', '.join(names)}", record)
     return BlockState("done", "", record)
+
+
+def judge_outside(record: Record | None) -> BlockState:
+    """The state of a block that lies outside the mask; what it held before must go."""
+    if record is None:
+        return BlockState("skipped", "outside the mask", Record("skipped"))
+    return BlockState("stale", "outside the mask now, and not emptied yet", record)
 
 
 def changed(record: Record, inputs: Inputs) -> list[str]:

@@ -6,10 +6,21 @@ from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
 
+import numpy as np
+
 from seg_core.blockwise.output import Output
-from seg_core.blockwise.records import BlockState, Inputs, Record, Records, changed, judge
+from seg_core.blockwise.records import (
+    BlockState,
+    Inputs,
+    Record,
+    Records,
+    changed,
+    judge,
+    judge_outside,
+)
 from seg_core.errors import SegError
 from seg_core.geometry import Box
+from seg_core.volumes.ome_zarr import ZarrArray
 
 
 @dataclass(frozen=True)
@@ -26,9 +37,28 @@ class Stage(ABC):
         """The fields alone: what was opened or looked up here is not sent."""
         return {own.name: getattr(self, own.name) for own in fields(self)}
 
+    def inputs(self) -> dict[str, Inputs | str | None]:
+        """What every block is made from, by key: digests by name; or what it waits for.
+
+        None for a block outside the mask, which is not made.
+        """
+        outside = self.output.volume.outside()
+        return {k: None if k in outside else found for k, found in self.made_from().items()}
+
     @abstractmethod
-    def inputs(self) -> dict[str, Inputs | str]:
-        """What every block is made from, by key: digests by name; or what it waits for."""
+    def made_from(self) -> dict[str, Inputs | str]:
+        """The same, as if no block lay outside."""
+
+    @property
+    @abstractmethod
+    def array(self) -> ZarrArray:
+        """What is written."""
+
+    def empty(self, key: str) -> None:
+        """Let a block hold nothing but background."""
+        lead = () if self.array.channels is None else (self.array.channels,)
+        for box in self.sub_blocks(self.output.grid.box(key)):
+            self.array.write(box, np.zeros((*lead, *box.shape), self.array.dtype))
 
     def contents(self, key: str) -> dict[str, str]:  # noqa: ARG002
         """What the inputs that have only a stamp hold now: digests by the same names.
@@ -90,13 +120,16 @@ def block_states(stage: Stage, keys: Sequence[str] | None = None) -> dict[str, B
 
 
 def judge_blocks(
-    stage: Stage, inputs: dict[str, Inputs | str], keys: Sequence[str] | None
+    stage: Stage, inputs: dict[str, Inputs | str | None], keys: Sequence[str] | None
 ) -> dict[str, BlockState]:
     """As `block_states`, where the inputs are known: to find them lists all chunks of raw data."""
     records = stage.records.read_all()
     states = {}
     for key in stage.output.grid if keys is None else keys:
         made_from = inputs[key]
+        if made_from is None:
+            states[key] = judge_outside(records.get(key))
+            continue
         waits = made_from if isinstance(made_from, str) else ""
         ready = None if isinstance(made_from, str) else made_from
         states[key] = judge(records.get(key), ready, waits)

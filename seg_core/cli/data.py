@@ -121,11 +121,14 @@ def volumeshow(name: str, store: str | None, as_json: bool) -> None:
         "name": name,
         "raw": found.raw.uri,
         "labels": found.labels.uri if found.labels else None,
+        "mask": found.config.mask,
+        "rois": found.config.rois,
         "dtype": found.raw.dtype,
         "voxel_size": list(found.voxel_size),
         "roi": str(found.roi),
         "block": list(found.config.block),
         "blocks": len(found.grid),
+        "blocks outside the mask": len(found.outside()),
     }
     show(result, as_json, lambda: [f"{k}: {v}" for k, v in result.items()])
 

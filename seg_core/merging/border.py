@@ -62,6 +62,12 @@ def write_block(output: Output, key: str, edges: Edges, border: Border) -> str:
     return content(*(table[name].to_numpy() for name in table), *arrays.values())
 
 
+def remove_block(output: Output, key: str) -> None:
+    """Remove edges and border of a block."""
+    for suffix in ("parquet", "npz"):
+        output.store.remove(output.path(f"edges/{key}.{suffix}"))
+
+
 def write_edges(output: Output, name: str, edges: Edges) -> None:
     """Write edges of a block (or across a face)."""
     table = io.BytesIO()

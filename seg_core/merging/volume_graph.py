@@ -13,7 +13,7 @@ from seg_core.merging.border import read_border, read_edges, write_edges
 from seg_core.postprocess.postprocess import Offset
 
 BlockFragments = dict[str, tuple[int, str]]
-"""For every block in C order: number of its fragments, and a digest of them."""
+"""For every block inside the mask in C order: number of its fragments, and a digest of them."""
 
 
 def read_graph(
@@ -43,7 +43,7 @@ def make_faces(
     """
     there = set(output.store.names(output.path("edges"), ".parquet"))
     faces = []
-    for key, axis, neighbour in _pairs(output):
+    for key, axis, neighbour in _pairs(output, blocks):
         made_from = fingerprint(blocks[key][1], blocks[neighbour][1], offsets)
         faces.append((f"{key}.{AXES[axis]}-{made_from}", key, neighbour))
         if faces[-1][0] not in there:
@@ -54,11 +54,11 @@ def make_faces(
     return faces
 
 
-def _pairs(output: Output) -> Iterator[tuple[str, int, str]]:
-    for key in output.grid:
+def _pairs(output: Output, blocks: BlockFragments) -> Iterator[tuple[str, int, str]]:
+    for key in blocks:
         for axis in range(3):
             neighbour = output.grid.next_along(key, axis)
-            if neighbour is not None:
+            if neighbour in blocks:
                 yield key, axis, neighbour
 
 

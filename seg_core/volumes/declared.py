@@ -3,13 +3,15 @@
 from dataclasses import dataclass, replace
 from functools import cached_property
 from posixpath import normpath
+from typing import Annotated
 
-from pydantic import PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from seg_core.errors import SegError
 from seg_core.geometry import BlockGrid, Box, parse_box
 from seg_core.schema import Strict, check_name, parse
 from seg_core.store import Store
+from seg_core.volumes.mask import OUTSIDE, Mask, make_mask
 from seg_core.volumes.ome_zarr import VoxelSize, ZarrArray, integer_dtype, open_array
 
 Shape = tuple[PositiveInt, PositiveInt, PositiveInt]
@@ -27,6 +29,11 @@ class VolumeConfig(Strict):
     """Nanometres, where the image's own metadata is wrong."""
     roi: str | None = None
     """What is processed, as slices: '0:160, :, :'. All of it unless given."""
+    mask: str | None = None
+    """OME-Zarr of integers or booleans, 0 where nothing is to be done: of the image's voxels, or
+    coarser by whole numbers. What is outside costs nothing and is background."""
+    rois: Annotated[list[str], Field(min_length=1)] | None = None
+    """Parts to process, each as slices; what lies in none of them is outside too."""
     block: Shape
     """One partition: the piece that one pod makes in minutes. A multiple of `chunk`."""
     chunk: Shape = (64, 64, 64)
@@ -80,13 +87,39 @@ class Volume:
             )
         return labels
 
-    def _open(self, path: str) -> ZarrArray:
+    @cached_property
+    def mask(self) -> Mask | None:
+        """Where something is to be done, None for everywhere.
+
+        Raises:
+            SegError: it is no mask of this image, or a ROI reaches outside.
+        """
+        if self.config.mask is None and self.config.rois is None:
+            return None
+        array = self._open(self.config.mask, of_image=False) if self.config.mask else None
+        try:
+            given = self.config.rois
+            rois = [parse_box(r, self.raw.box) for r in given] if given else [self.raw.box]
+            return make_mask(
+                array, self.raw, rois, (self.store, f"volumes/{self.name}/mask-index.json")
+            )
+        except SegError as error:
+            raise SegError(f"volume {self.name}: {error}") from None
+
+    def outside(self) -> set[str]:
+        """Keys of the blocks that lie wholly outside the mask."""
+        if self.mask is None:
+            return set()
+        found = self.mask.describe({key: self.grid.box(key) for key in self.grid})
+        return {key for key, digest in found.items() if digest == OUTSIDE}
+
+    def _open(self, path: str, of_image: bool = True) -> ZarrArray:
         array = open_array(self._locate(path))
         # the volume's own grid starts at voxel 0 of its arrays, wherever these lie in the world
         return replace(
             array,
             box=Box.of_shape(array.box.shape),
-            voxel_size=self.config.voxel_size or array.voxel_size,
+            voxel_size=(of_image and self.config.voxel_size) or array.voxel_size,
         )
 
     @property
@@ -139,12 +172,17 @@ def volume_names(store: Store) -> list[str]:
 
 
 def add_volume(store: Store, name: str, text: bytes, source: str) -> Volume:
-    """Declare a volume, after all of it was checked: fields, arrays, shapes, ROI.
+    """Declare a volume, after all of it was checked: fields, arrays, shapes, ROI, mask.
 
     Raises:
         SegError: something in it is wrong; nothing was written.
     """
     volume = Volume(store, check_name("volume", name), parse(VolumeConfig, text, source))
-    _ = volume.voxel_size, volume.labels, volume.roi  # opening them checks them
+    _ = volume.voxel_size, volume.labels, volume.roi, volume.mask  # opening them checks them
+    if len(volume.outside()) == len(volume.grid):
+        raise SegError(
+            f"volume {name}: nothing of {volume.roi}, its ROI, is inside its mask and rois; give "
+            "others, or leave them out to process all of it"
+        )
     store.write_bytes(f"volumes/{name}.yaml", text)
     return volume
