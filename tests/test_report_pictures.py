@@ -9,20 +9,17 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from tiny_run import make_run, make_volume
+from tiny_run import opened as tiny
+from tiny_run import segmented
 
 from seg_core.best import read_scores
-from seg_core.blockwise.engine import Options
 from seg_core.geometry import Box
 from seg_core.report import charts, colours
 from seg_core.report.pictures import draw_section, draw_sources, panels_of, section_through
 from seg_core.run import Run
-from seg_core.segment import predict_volume, segment_volume
-from seg_core.store import Store
 from seg_core.tasks.affinities import Affinities
 from seg_core.tasks.one_hot import OneHot
-from seg_core.train import train, training_rows
-from seg_core.validate import validate
+from seg_core.train import training_rows
 from seg_core.volumes.declared import Volume
 
 CLASSES = OneHot(classes={"a": [5], "b": [7, 8]})
@@ -30,13 +27,7 @@ CLASSES = OneHot(classes={"a": [5], "b": [7, 8]})
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Volume]:
-    store = Store(str(tmp_path_factory.mktemp("store")))
-    volume, run = make_volume(store), make_run(store)
-    train(run)
-    validate(run)
-    predict_volume(run, volume, None, Options())
-    segment_volume(run, volume, Options())
-    return run, volume
+    return tiny(segmented(tmp_path_factory.mktemp("store")))
 
 
 def opened(picture: bytes) -> Image.Image:
@@ -101,10 +92,10 @@ def test_a_section_has_the_shape_of_the_world() -> None:
     assert (str(across_z.box), across_z.name) == ("20:21, 244:756, 0:100", "z = 20")
     panel = across_z.panel("", np.zeros((512, 100), np.uint8))
     assert (panel.height, panel.width) == (512 * 4, 100 * 8)
-    across_x = section_through(volume, (40, 4, 8), 2, place=(11, 3, 99), largest=10)
-    assert str(across_x.box) == "10:16, 0:8, 99:100"
-    panel = across_x.panel("", np.zeros((6, 8), np.uint8))
-    assert (panel.height, panel.width) == (6 * 40, 8 * 4)
+    across_x = section_through(volume, (40, 4, 8), 2, at=(11, 3, 99), largest=10)
+    assert str(across_x.box) == "10:20, 0:10, 99:100"
+    panel = across_x.panel("", np.zeros((10, 10), np.uint8))
+    assert (panel.height, panel.width) == (10 * 40, 10 * 4)
 
 
 def test_panels_are_what_is_in_the_arrays(done: tuple[Run, Volume]) -> None:

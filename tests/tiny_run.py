@@ -45,14 +45,19 @@ def make_run(store: Store, name: str = "tiny") -> Run:
     return add_run(store, name, RUN.encode(), "tiny.yaml")
 
 
-def segmented(folder: Path) -> Store:
-    """A store in which the volume is segmented by the run."""
-    store = Store(str(folder))
-    volume, run = make_volume(store), make_run(store)
+def make_results(run: Run, volume: Volume) -> None:
+    """Everything of a run on a volume, up to its segmentation."""
     train(run)
     validate(run)
     predict_volume(run, volume, None, Options())
     segment_volume(run, volume, Options())
+
+
+def segmented(folder: Path) -> Store:
+    """A store in which the volume is segmented by the run."""
+    store = Store(str(folder))
+    volume = make_volume(store)
+    make_results(make_run(store), volume)
     return store
 
 

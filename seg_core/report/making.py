@@ -1,120 +1,124 @@
-"""What a person looks at: scores where there are labels, segment sizes, times, and pictures."""
+"""The report of a run on a volume: what is known is collected, drawn, and written as a page."""
 
-import base64
-import html
-import json
 from typing import Any
 
-import numpy as np
-
-from seg_core.best import read_best
+from seg_core.best import read_best, read_scores
 from seg_core.blockwise.output import Output
 from seg_core.errors import NotReady
-from seg_core.report.pictures import draw_section
+from seg_core.geometry import Box
+from seg_core.report import charts, facts
+from seg_core.report.labelled import labelled_parts
+from seg_core.report.page import render
+from seg_core.report.parts import Part, examine
+from seg_core.report.pictures import panels_of, section_through
+from seg_core.report.sizes import describe_sizes, segment_sizes
 from seg_core.run import Run
-from seg_core.segment import output_of, states_of
-from seg_core.source import open_source
+from seg_core.segment import lut_state_of, output_of, states_of
+from seg_core.segmentation import Segmentation
+from seg_core.train import training_rows
 from seg_core.volumes.declared import Volume
 from seg_core.volumes.ome_zarr import ZarrArray, open_array
 
+VIEWS = 4  # labelled parts of which sections are shown
+
 
 def make(run: Run, volume: Volume) -> dict[str, Any]:
-    """Write `report.json` and `report.html` of a run on a volume.
+    """As `seg_core.report.make_report`."""
+    output, states = output_of(run, volume), states_of(run, volume)
+    _refuse_behind(run, output, states)
+    segmentation = _open(output, "segmentation")
+    sources, unscored = labelled_parts(run, volume)
+    parts = [examine(run, volume, source, segmentation) for source in sources]
+    content = _content(run, output, states, parts) | {"unscored": unscored}
+    shown = {"views": _views(run, volume, parts), "parts": parts, **_charts(run, states, content)}
+    page = render("report.html", title=f"{run.name} on {volume.name}", c=content, **shown)
+    run.store.write_json(output.path("report.json"), content)
+    run.store.write_bytes(output.path("report.html"), page.encode())
+    return content
 
-    Returns:
-        What `report.json` says.
 
-    Raises:
-        NotReady: segmentation blocks are not up to date; they are named.
-    """
-    output = output_of(run, volume)
-    states = states_of(run, volume)
+def _refuse_behind(run: Run, output: Output, states: facts.States) -> None:
     behind = [
         key for key, s in states["segmentation"].items() if s.state not in ("done", "skipped")
     ]
     if behind:
         raise NotReady(
             f"the report of {output.folder} needs all segmentation blocks; not up to date: "
-            f"{', '.join(behind[:20])}; make them with: seg segment {run.name} {volume.name}"
+            f"{', '.join(behind[:20])}; make them with: seg segment {run.name} {output.volume.name}"
         )
-    best, segmentation = read_best(run), _open(output, "segmentation")
-    content = {
-        "run": run.name,
-        "volume": volume.name,
-        "shape": list(volume.roi.shape),
-        "voxel_size": list(volume.voxel_size),
-        "iteration": best.iteration,
-        "parameters": best.parameters,
-        "validation": {"criterion": best.criterion, **best.scores},
-        "scores": _scores(run, volume, segmentation),
-        "segments": _sizes(segmentation, volume),
-        "steps": {
-            stage: {
-                "blocks": len(blocks),
-                "seconds": sum(s.record.figures.get("seconds", 0) for s in blocks.values()),
-            }
-            for stage, blocks in states.items()
-        },
-        "files": {
-            **{name: _open(output, name).uri for name in ("prediction", "segmentation")},
-            "report": output.store.path(output.path("report.html")),
-        },
-    }
-    run.store.write_json(output.path("report.json"), content)
-    picture = draw_section(run, volume)
-    run.store.write_bytes(output.path("report.html"), _page(content, picture).encode())
-    return content
 
 
 def _open(output: Output, name: str) -> ZarrArray:
     return open_array(output.store.path(output.path(f"{name}.zarr")))
 
 
-def _scores(run: Run, volume: Volume, segmentation: ZarrArray) -> dict[str, dict[str, float]]:
-    """Scores on every validation source of this volume's data, by its name."""
-    sources = [open_source(run, c) for c in run.config.datasplit.validate_]
+def _content(run: Run, output: Output, states: facts.States, parts: list[Part]) -> dict[str, Any]:
+    """What `report.json` says."""
+    best, volume, figures = read_best(run), output.volume, [part.figures for part in parts]
+    task = run.frozen.task
     return {
-        s.name: run.frozen.task.scores(
-            segmentation.read(s.roi), s.labels.read(s.roi), volume.voxel_size
-        )
-        for s in sources
-        if s.volume.raw.uri == volume.raw.uri and volume.roi.contains(s.roi)
+        "run": run.name,
+        "volume": volume.name,
+        "task": task.kind,
+        "objects": task.postprocess.joins,
+        "classes": [] if task.postprocess.joins else task.channels[1:],
+        "shape": list(volume.roi.shape),
+        "voxel_size": list(volume.voxel_size),
+        "iteration": best.iteration,
+        "parameters": best.parameters,
+        "chosen": facts.parameters_of(output, best),
+        "validation": {"criterion": best.criterion, **best.scores},
+        "scores": {part["name"]: part["scores"] for part in figures},
+        "parts": [{k: v for k, v in part.items() if k != "scores"} for part in figures],
+        "segments": _sizes(run, output),
+        "steps": facts.steps_of(states, output),
+        "warnings": facts.warnings_of(states, lut_state_of(run, volume)),
+        "checks": facts.verdicts_of(run, output),
+        "settings": facts.settings_of(run, output),
+        "versions": facts.versions(),
+        "files": {
+            **{name: _open(output, name).uri for name in ("prediction", "segmentation")},
+            "report": output.store.path(output.path("report.html")),
+        },
     }
 
 
-def _sizes(segmentation: ZarrArray, volume: Volume) -> dict[str, float]:
-    """Number of segments and their sizes in voxels, block after block."""
-    total: dict[int, int] = {}
-    for key in volume.grid:
-        ids, counts = np.unique(segmentation.read(volume.grid.box(key)), return_counts=True)
-        for name, count in zip(ids.tolist(), counts.tolist(), strict=True):
-            total[name] = total.get(name, 0) + count
-    background = total.pop(0, 0)
-    sizes = np.array(sorted(total.values()) or [0])
-    return {
-        "count": len(total),
-        "median_voxels": float(np.median(sizes)),
-        "largest_voxels": int(sizes.max()),
-        "background_voxels": background,
-    }
+def _sizes(run: Run, output: Output) -> dict[str, Any]:
+    """Of all segments, in pieces no larger than those that the segmentation was made in."""
+    stage, grid = Segmentation(output, run.frozen.task), output.grid
+    pieces = (piece for key in grid for piece in stage.sub_blocks(grid.box(key)))
+    background, sizes = segment_sizes(_open(output, "segmentation"), pieces)
+    return describe_sizes(background, sizes, output.volume.voxel_size)
 
 
-def _page(content: dict[str, Any], picture: bytes) -> str:
-    """A page that needs nothing but itself."""
-    rows = "".join(
-        f"<tr><th>{html.escape(name)}</th><td><pre>{html.escape(_text(value))}</pre></td></tr>"
-        for name, value in content.items()
-    )
-    image = base64.b64encode(picture).decode()
-    title = html.escape(f"{content['run']} on {content['volume']}")
-    return (
-        f"<!doctype html><meta charset=utf-8><title>{title}</title>"
-        "<style>body{font:15px sans-serif;margin:2em}th{text-align:left;vertical-align:top;"
-        "padding-right:1em}pre{margin:0}img{max-width:100%}</style>"
-        f"<h1>{title}</h1><img alt='middle section' src='data:image/png;base64,{image}'>"
-        f"<table>{rows}</table>\n"
-    )
+def _views(run: Run, volume: Volume, parts: list[Part]) -> list[dict[str, Any]]:
+    """Sections across z, y, x through labelled parts, or through the volume where there are none.
+
+    Of each: a name, and rows of panels by the section's name.
+    """
+    views: list[tuple[str, Box, ZarrArray | None]]
+    views = [(p.source.name, p.source.roi, p.source.labels) for p in parts[:VIEWS]]
+    shown = []
+    for name, roi, labels in views or [(volume.name, volume.roi, None)]:
+        sections = [section_through(roi, volume.voxel_size, axis) for axis in range(3)]
+        rows = {section.name: panels_of(run, volume, section, labels) for section in sections}
+        shown.append({"name": name, "rows": rows})
+    return shown
 
 
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, indent=1)
+def _charts(run: Run, states: facts.States, content: dict[str, Any]) -> dict[str, Any]:
+    """Charts by name, as SVG, and what training took."""
+    drawn, training, segments = {}, None, content["segments"]
+    if run.store.exists(f"{run.folder}/training.parquet"):
+        rows = training_rows(run)
+        training = {"iterations": len(rows), "seconds": float(rows.seconds.sum())}
+        drawn["curve"], drawn["learning_rate"] = charts.curve(rows), charts.learning_rate(rows)
+    if segments["count"]:
+        bars = (segments["edges"], segments["segments"], segments["voxel_um3"])
+        drawn["sizes"] = charts.sizes(*bars)
+    drawn["sweep"] = charts.sweep(read_scores(run), content["validation"]["criterion"])
+    for figure, unit in (("seconds", "seconds"), ("peak_memory_mb", "MB")):
+        if series := facts.by_block(states, figure):
+            drawn[figure] = charts.blocks(series, unit)
+    return {"charts": {name: charts.svg(axes) for name, axes in drawn.items()},
+            "training": training}  # fmt: skip

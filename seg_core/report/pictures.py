@@ -1,6 +1,7 @@
 """Pictures of sections: raw data, labels, prediction, segmentation. Only sections are read."""
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from seg_core.geometry import AXES, Box, triple
+from seg_core.geometry import AXES, Box
 from seg_core.report import colours
 from seg_core.report.colours import Picture
 from seg_core.run import Run
@@ -21,6 +22,8 @@ BYTES = 60_000  # of a picture in the UI, which keeps it in a database
 SIDES = (240, 200, 160, 120, 90, 60)  # pixels along a panel there: the first that fits
 SOURCES = 6  # rows of a picture there
 TITLE = 18  # pixels
+
+Place = Sequence[int] | None
 
 
 @dataclass(frozen=True)
@@ -75,18 +78,30 @@ class Section:
 
 
 def section_through(
-    box: Box, voxel_size: VoxelSize, axis: int = 0, *, place: Any = None, largest: int = LARGEST
+    box: Box,
+    voxel_size: VoxelSize,
+    axis: int = 0,
+    *,
+    at: Sequence[int] | None = None,
+    largest: int = LARGEST,
 ) -> Section:
-    """The section of a box through a voxel (its middle unless given), around that voxel."""
+    """The section of a box through a voxel (its middle unless given), that voxel in its middle.
+
+    Near an edge of the box the section is moved inside, so that all have the same size.
+    """
     middle = [(b + e) // 2 for b, e in zip(box.begin, box.end, strict=True)]
-    begin = triple(middle if place is None else place)
-    point = Box(begin, triple([b + (a == axis) for a, b in enumerate(begin)]))
-    half = [0 if a == axis else largest // 2 for a in range(3)]
-    return Section(point.grow(half).clip(box), axis, voxel_size)
+    begin, shape = [], []
+    for a, voxel in enumerate(middle if at is None else at):
+        side = 1 if a == axis else min(largest, box.shape[a])
+        begin.append(min(max(voxel - side // 2, box.begin[a]), box.end[a] - side))
+        shape.append(side)
+    return Section(Box.of_shape(shape, begin), axis, voxel_size)
 
 
-def panels_of(run: Run, volume: Volume, section: Section) -> list[Panel]:
-    """Raw, labels (if there are any), prediction and segmentation of a section."""
+def panels_of(
+    run: Run, volume: Volume, section: Section, labels: ZarrArray | None = None
+) -> list[Panel]:
+    """Raw, labels (those of the volume unless given), prediction and segmentation of a section."""
     from seg_core.segment import output_of  # late: it knows every step, and with them torch
 
     output, task = output_of(run, volume), run.frozen.task
@@ -96,8 +111,8 @@ def panels_of(run: Run, volume: Volume, section: Section) -> list[Panel]:
     )
     values = section.of(prediction).astype(np.float32) * prediction.attributes.get("scale", 1.0)
     panels = [("raw", raw_picture(volume, section))]
-    if volume.labels is not None:
-        panels.append(("labels", colours.of_labels(task, section.of(volume.labels))))
+    if (truth := labels or volume.labels) is not None:
+        panels.append(("labels", colours.of_labels(task, section.of(truth))))
     panels.append(("prediction", colours.of_prediction(task, values)))
     panels.append(("segmentation", colours.of_segments(task, section.of(segmentation))))
     return [section.panel(title, image) for title, image in panels]
