@@ -8,7 +8,7 @@ export DAGSTER_HOME ?= $(CURDIR)/.local/dagster
 export SEG_TEST_DATA ?= $(CURDIR)/../shared/data
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo ui test test-fast test-data examples bench bench-quick lint format constraints clean
+.PHONY: help venv demo ui view test test-fast test-data examples bench bench-quick lint format constraints clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -28,9 +28,12 @@ demo: venv ## a phantom, from nothing to a segmentation, all of it through Dagst
 	$(BIN)/seg report demo phantom
 	@echo && echo "Look at all of it in a browser with: make ui"
 
-ui: venv ## webserver and daemon on PORT (3000)
+ui: venv ## webserver and daemon on PORT (3000), and what its links open: seg view
 	mkdir -p $(DAGSTER_HOME) && cp -n seg_assets/dagster.yaml $(DAGSTER_HOME)/ || true
-	$(BIN)/dagster dev -p $(PORT)
+	$(BIN)/seg view --no-open & trap "kill $$! 2> /dev/null" EXIT; $(BIN)/dagster dev -p $(PORT)
+
+view: venv ## neuroglancer and reports of everything in the store, on port 9999
+	$(BIN)/seg view
 
 test: venv lint ## all tests that need nothing beyond the project
 	$(BIN)/python -m pytest -m "not data and not k8s"

@@ -13,6 +13,7 @@ from seg_core.cli.promotion import promote
 from seg_core.cli.retrain import retrain
 from seg_core.cli.runs import run, train, validate
 from seg_core.cli.steps import blocks, predict, report, segment
+from seg_core.cli.view import view
 from seg_core.errors import SegError
 
 
@@ -43,7 +44,7 @@ def seg() -> None:
 
 for command in (import_, phantom, volume, evaluate, run, train, validate):
     seg.add_command(command)
-for command in (predict, segment, blocks, check, report, promote, retrain):
+for command in (predict, segment, blocks, check, report, view, promote, retrain):
     seg.add_command(command)
 
 
