@@ -52,7 +52,7 @@ class Lease:
         self._stop.set()
         self._thread.join()
         if self._is_ours():
-            self.store.remove(self.path)
+            self.store.remove_file(self.path)
 
     def _content(self, beat: int) -> bytes:
         pid = os.getpid()

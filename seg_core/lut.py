@@ -220,15 +220,15 @@ def _write_slices(
     output: Output, ranges: dict[str, Range], names: NDArray[np.uint64]
 ) -> dict[str, str]:
     slices, start = {}, 0
+    there = set(output.store.names(output.path("lut"), ".npy"))
     for key, given in ranges.items():
         values = np.concatenate([np.zeros(1, np.uint64), names[start : start + given.count]])
         start += given.count
         slices[key] = content(values)
         buffer = io.BytesIO()
         np.save(buffer, values, allow_pickle=False)
-        path = output.path(f"lut/{key}-{slices[key]}.npy")
-        if not output.store.exists(path):
-            output.store.write_bytes(path, buffer.getvalue())
+        if (name := f"{key}-{slices[key]}") not in there:
+            output.store.write_bytes(output.path(f"lut/{name}.npy"), buffer.getvalue())
     return slices
 
 
@@ -236,4 +236,4 @@ def _remove_old_slices(output: Output, table: Table) -> None:
     wanted = {f"{key}-{digest}" for key, digest in table.slices.items()}
     for name in output.store.names(output.path("lut"), ".npy"):
         if name not in wanted:
-            output.store.remove(output.path(f"lut/{name}.npy"))
+            output.store.remove_file(output.path(f"lut/{name}.npy"))

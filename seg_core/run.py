@@ -241,12 +241,12 @@ def load_run(store: Store, name: str) -> Run:
         SegError: there is none, or its file is wrong.
     """
     path = f"runs/{check_name('run', name)}.yaml"
-    if not store.exists(path):
+    if (text := store.find_bytes(path)) is None:
         known = ", ".join(run_names(store)) or "none"
         raise SegError(
             f"no run {name!r} in {store.uri} (there: {known}); add it with: seg run add FILE"
         )
-    return Run(store, name, parse(RunConfig, store.read_bytes(path), store.path(path)))
+    return Run(store, name, parse(RunConfig, text, store.path(path)))
 
 
 def run_names(store: Store) -> list[str]:

@@ -5,6 +5,7 @@ from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from seg_core.blockwise.engine import Options, Outcome, run_blocks
 from seg_core.blockwise.output import Output
@@ -61,6 +62,18 @@ class Segmentation(Stage):
                 }
         return found
 
+    @cached_property
+    def _in_hand(self) -> dict[str, NDArray[np.uint64]]:
+        return {}
+
+    def _slice(self, key: str) -> NDArray[np.uint64]:
+        """The block's slice of the table, read once for all its pieces."""
+        assert self._table is not None
+        if key not in self._in_hand:
+            self._in_hand.clear()
+            self._in_hand[key] = read_slice(self.output, key, self._table.slices[key])
+        return self._in_hand[key]
+
     def prepare(self) -> None:
         """Make the array."""
         create(self.array, labels=True, overwrite=True)
@@ -72,16 +85,13 @@ class Segmentation(Stage):
 
     def make(self, key: str, box: Box) -> str:
         """Relabel one piece."""
-        assert self._table is not None
-        table = read_slice(self.output, key, self._table.slices[key])
-        labels = relabel(self._fragments.read(box), table)
+        labels = relabel(self._fragments.read(box), self._slice(key))
         self.array.write(box, labels)
         return content(labels)
 
     def finish(self, key: str, digests: list[str]) -> tuple[str, dict[str, float]]:
         """Count the segments of the block."""
-        assert self._table is not None
-        segments = np.unique(read_slice(self.output, key, self._table.slices[key]))
+        segments = np.unique(self._slice(key))
         return fingerprint(digests), {"segments": int(np.count_nonzero(segments))}
 
 

@@ -8,16 +8,17 @@ import json
 import math
 import os
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import fsspec
-
 from seg_core.errors import SegError
+from seg_core.remote import is_remote, open_fs, reaching
 
 DEFAULT_STORE = ".local/store"
+_PATTERN = "*?[#"  # fsspec takes them for patterns, and would remove what matches
 
 
 class Store:
@@ -26,19 +27,20 @@ class Store:
     def __init__(self, uri: str | None = None) -> None:
         given = uri or os.environ.get("SEG_STORE") or DEFAULT_STORE
         self.uri = given.removeprefix("file://").rstrip("/")
-        if "://" not in self.uri:
+        if self.is_local:
             self.uri = str(Path(self.uri).absolute())
+        elif any(sign in self.uri for sign in _PATTERN):
+            raise SegError(f"store {self.uri}: must hold none of {' '.join(_PATTERN)} in its name")
 
     @cached_property
     def fs(self) -> Any:
         """The fsspec file system that holds the store."""
-        # listings are not kept: other machines write too
-        return fsspec.core.url_to_fs(self.uri, use_listings_cache=False)[0]
+        return open_fs(self.uri)[0]
 
     @property
     def is_local(self) -> bool:
         """Whether the store is a folder of this machine."""
-        return "://" not in self.uri
+        return not is_remote(self.uri)
 
     def path(self, relative: str) -> str:
         """The URI of a file in the store; a path that is absolute or a URI stays as it is."""
@@ -48,7 +50,14 @@ class Store:
 
     def exists(self, relative: str) -> bool:
         """Whether the file or folder is there."""
-        return bool(self.fs.exists(self.path(relative)))
+        with reaching(self.path(relative)):
+            return bool(self.fs.exists(self.path(relative)))
+
+    def find_bytes(self, relative: str) -> bytes | None:
+        """A file's content, or None where there is no such file: one request."""
+        with reaching(self.path(relative)), suppress(FileNotFoundError):
+            return bytes(self.fs.cat_file(self.path(relative)))
+        return None
 
     def read_bytes(self, relative: str) -> bytes:
         """A file's content.
@@ -56,45 +65,51 @@ class Store:
         Raises:
             SegError: it is not there.
         """
-        try:
-            return bytes(self.fs.cat_file(self.path(relative)))
-        except FileNotFoundError:
-            raise SegError(f"no file {self.path(relative)}") from None
+        if (content := self.find_bytes(relative)) is None:
+            raise SegError(f"no file {self.path(relative)}")
+        return content
 
     def read_json(self, relative: str) -> Any:
         """A JSON file's content, or None where there is no such file."""
-        try:
-            return json.loads(self.fs.cat_file(self.path(relative)))
-        except FileNotFoundError:
-            return None
+        content = self.find_bytes(relative)
+        return None if content is None else json.loads(content)
 
     def read_folder(self, relative: str, suffix: str = ".json") -> dict[str, bytes]:
         """All files of a folder that end in `suffix`, by name without it, read in one go."""
-        folder = self.path(relative)
-        try:
-            paths = [p for p in self.fs.ls(folder, detail=False) if p.endswith(suffix)]
-        except FileNotFoundError:
-            return {}
+        paths = [p for p in self._list(relative) if p.endswith(suffix)]
+        with reaching(self.path(relative)):
+            contents = self._read_all(paths)
         return {
             path.rsplit("/", 1)[-1].removesuffix(suffix): content
-            for path, content in self._read_all(paths).items()
+            for path, content in contents.items()
         }
 
     def _read_all(self, paths: list[str]) -> dict[str, bytes]:
-        # a file may go between the listing and the reading: another process ended its work
-        if not self.is_local:
-            return dict(self.fs.cat(paths, on_error="omit")) if paths else {}
+        # neither by `cat`, which takes [ and * in a folder's name for a pattern
+        if self.is_local:
+            found = [_read_file(path) for path in paths]
+        else:
+            found = self.fs.cat_ranges(paths, None, None) if paths else []
         contents = {}
-        for path in paths:  # not by `cat`, which takes [ and * in a folder's name for a pattern
-            with suppress(FileNotFoundError):
-                contents[path] = Path(path).read_bytes()
+        for path, content in zip(paths, found, strict=True):
+            # a file may go between the listing and the reading: another process ended its work
+            if isinstance(content, Exception) and not isinstance(content, FileNotFoundError):
+                raise content
+            if isinstance(content, bytes):
+                contents[path] = content
         return contents
+
+    def _list(self, relative: str) -> list[str]:
+        with reaching(self.path(relative)), suppress(FileNotFoundError):
+            return list(self.fs.ls(self.path(relative), detail=False))
+        return []
 
     def write_bytes(self, relative: str, content: bytes) -> None:
         """Write a file, whole or not at all."""
         path = self.path(relative)
         if not self.is_local:
-            self.fs.pipe_file(path, content)
+            with reaching(path), _bucket(path):
+                self.fs.pipe_file(path, content)
             return
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -106,13 +121,15 @@ class Store:
             temporary.unlink(missing_ok=True)
 
     def create_bytes(self, relative: str, content: bytes) -> bool:
-        """Write a file only if it is not there; says whether it was written by this call."""
+        """Write a file only if it is not there; says whether it holds what this call wrote."""
         path = self.path(relative)
         if not self.is_local:
             try:
-                self.fs.pipe_file(path, content, mode="create")
+                with reaching(path), _bucket(path):
+                    self.fs.pipe_file(path, content, mode="create")
             except FileExistsError:
-                return False
+                # a try of this very call may have written it, and its answer been lost
+                return self.find_bytes(relative) == content
             return True
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -132,14 +149,23 @@ class Store:
 
     def remove(self, relative: str) -> None:
         """Remove a file, or a folder with all below it; nothing happens where there is none."""
-        if self.exists(relative):
-            self.fs.rm(self.path(relative), recursive=True)
+        path = self.path(relative)
+        with reaching(path), suppress(FileNotFoundError):
+            if self.is_local:
+                self.fs.rm(path, recursive=True)
+            elif files := self.fs.find(path):
+                # one by one or in batches, but no folders, of which an object store has none
+                self.fs.rm(files)
+
+    def remove_file(self, relative: str) -> None:
+        """As `remove`, for what is known to be a file: one request."""
+        with reaching(self.path(relative)), suppress(FileNotFoundError):
+            self.fs.rm_file(self.path(relative))
 
     def remove_json(self, relative: str, content: Any) -> None:
-        """Remove a JSON file if it holds `content`: on one machine, no other that came since."""
+        """Remove a JSON file if it holds `content`, and no other that came since."""
         if not self.is_local:
-            if self.read_json(relative) == content:
-                self.remove(relative)
+            self._remove_remote_json(relative, content)
             return
         path = Path(self.path(relative))
         with suppress(FileNotFoundError), path.open("r+b") as file:
@@ -148,16 +174,46 @@ class Store:
             if path.stat().st_ino == os.fstat(file.fileno()).st_ino and json.load(file) == content:
                 path.unlink()
 
+    def _remove_remote_json(self, relative: str, content: Any) -> None:
+        path = self.path(relative)
+        with reaching(path), suppress(FileNotFoundError, FileExistsError):
+            generation = self.fs.info(path).get("generation")
+            if self.read_json(relative) != content:
+                return
+            if generation is None:  # s3 knows no such condition
+                self.remove_file(relative)
+            else:  # refused (412, which gcsfs calls "exists") where another was written since
+                bucket, key, _ = self.fs.split_path(path)
+                place = ("DELETE", "b/{}/o/{}", bucket, key)
+                self.fs.call(*place, ifGenerationMatch=generation)
+
     def names(self, relative: str, suffix: str) -> list[str]:
         """Names of the files of a folder that end in `suffix`, without it, sorted."""
-        try:
-            paths = self.fs.ls(self.path(relative), detail=False)
-        except FileNotFoundError:
-            return []
-        names = [p.rstrip("/").rsplit("/", 1)[-1] for p in paths]
+        names = [p.rstrip("/").rsplit("/", 1)[-1] for p in self._list(relative)]
         return sorted(
             n.removesuffix(suffix) for n in names if n.endswith(suffix) and not n.startswith(".")
         )
+
+
+def _read_file(path: str) -> bytes | FileNotFoundError:
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError as error:
+        return error
+
+
+@contextmanager
+def _bucket(uri: str) -> Iterator[None]:
+    """A file that is written can only be "not found" where its bucket is not.
+
+    Raises:
+        SegError: instead.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        bucket = "/".join(uri.split("/")[:3])
+        raise SegError(f"{uri}: there is no bucket {bucket}; make it first") from None
 
 
 def to_json(content: Any) -> str:

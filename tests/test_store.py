@@ -25,9 +25,11 @@ def files(folder: Path) -> list[str]:
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
 
 
-@pytest.fixture(params=["folder", "memory"])
+@pytest.fixture(params=["folder", "memory", "gs"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    """A folder of this machine, and an object store without one."""
+    """A folder of this machine, and object stores: one in this process, one behind a network."""
+    if request.param == "gs":
+        return Store(request.getfixturevalue("gs_uri"))
     memory = f"memory://{tmp_path.name}"
     return Store(memory if request.param == "memory" else str(tmp_path / "store"))
 
@@ -81,6 +83,12 @@ def test_a_file_is_created_once(store: Store) -> None:
     assert store.read_bytes("locks/one") == b"first"
     store.remove("locks/one")
     assert store.create_bytes("locks/one", b"third")
+
+
+@pytest.mark.parametrize("uri", ["gs://b/a[1]b", "gs://b/all*", "s3://b/x#y", "gs://b/what?"])
+def test_an_object_store_has_no_patterns_in_its_name(uri: str) -> None:
+    with pytest.raises(SegError, match=r"must hold none of \* \? \[ # in its name"):
+        Store(uri)
 
 
 @pytest.mark.parametrize("name", ["a[1]b", "what?", "all*", "one two", "%41", "x#y"])

@@ -50,7 +50,7 @@ def make_faces(
             edges = _edges_across(output, key, axis, neighbour, offsets)
             write_edges(output, faces[-1][0], edges)
     for name in there - {face for face, _, _ in faces} - set(blocks):
-        output.store.remove(output.path(f"edges/{name}.parquet"))
+        output.store.remove_file(output.path(f"edges/{name}.parquet"))
     return faces
 
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterator
 
-import fsspec
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from seg_core.errors import SegError
 from seg_core.geometry import Box, Triple, parse_box
+from seg_core.remote import open_fs, reaching
+from seg_core.store import Store
 from seg_core.volumes.formats import Source, open_source
 from seg_core.volumes.ome_zarr import (
     VoxelSize,
@@ -99,9 +100,7 @@ def slabs(array: ZarrArray) -> Iterator[Box]:
 
 
 def _undescribe(array: ZarrArray) -> None:
-    fs, root = fsspec.core.url_to_fs(array.uri)
-    if fs.exists(f"{root}/zarr.json"):
-        fs.rm(f"{root}/zarr.json")
+    Store(array.uri).remove_file("zarr.json")
 
 
 def _voxel_size(image: Source, given: VoxelSize | None) -> VoxelSize:
@@ -148,14 +147,16 @@ def _check_dest(array: ZarrArray, source: str) -> None:
     """Refuse to write over the source, or among files that are none of an array like this one."""
     if min(array.chunk) < 1:
         raise SegError(f"chunk {array.chunk}: must be 1 voxel or more along every axis")
-    fs, root = fsspec.core.url_to_fs(array.uri)
+    fs, root = open_fs(array.uri)
     if _place(array.uri) == _place(source):
         raise SegError(f"{array.uri}: is the source itself; import it to another place")
-    if not fs.exists(root) or fs.exists(f"{root}/0/zarr.json"):
-        return
     # `0` may be what is left of an import that was killed as it began
     known = {root, f"{root}/0"}
-    if fs.isfile(root) or {p.rstrip("/") for p in fs.ls(root, detail=False)} - known:
+    with reaching(array.uri):
+        if not fs.exists(root) or fs.exists(f"{root}/0/zarr.json"):
+            return
+        other = fs.isfile(root) or {p.rstrip("/") for p in fs.ls(root, detail=False)} - known
+    if other:
         raise SegError(f"{array.uri}: is there already and is no array of this project")
 
 

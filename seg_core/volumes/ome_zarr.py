@@ -2,7 +2,6 @@
 
 import json
 import re
-import warnings
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,7 +9,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import numpy as np
 import tensorstore as ts
 import zarr
@@ -20,6 +18,16 @@ from zarr.codecs import ZstdCodec
 from seg_core.errors import SegError
 from seg_core.fingerprint import fingerprint
 from seg_core.geometry import AXES, Box, Triple, triple
+from seg_core.remote import (
+    RETRIES,
+    is_remote,
+    kvstore,
+    open_fs,
+    reaching,
+    storage_options,
+    unreachable,
+)
+from seg_core.store import Store
 
 VoxelSize = tuple[float, float, float]
 
@@ -37,7 +45,11 @@ _TRIES = 10
 
 # one pool for all arrays of a process, so that a halo is read from memory and not once more
 _CONTEXT = ts.Context(
-    {"cache_pool": {"total_bytes_limit": 256 << 20}, "data_copy_concurrency": {"limit": 2}}
+    {
+        "cache_pool": {"total_bytes_limit": 256 << 20},
+        "data_copy_concurrency": {"limit": 2},
+        **RETRIES,
+    }
 )
 
 
@@ -53,6 +65,7 @@ class ZarrArray:
         chunk: voxels of a chunk along z, y, x.
         attributes: what a writer added: the scale of a prediction, names of channels.
         path: the array of full resolution in the group; `0` in all that this project writes.
+        zarr_format: 3 in all that this project writes.
     """
 
     uri: str
@@ -63,10 +76,14 @@ class ZarrArray:
     chunk: Triple
     attributes: dict[str, Any] = field(default_factory=dict, hash=False)
     path: str = "0"
+    zarr_format: int = 3
 
     @cached_property
     def _tensorstore(self) -> Any:
-        return _open_tensorstore(self.uri, self.path)
+        try:
+            return _open_tensorstore(self)
+        except ValueError as error:
+            raise self._unreadable(error) from error
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k != "_tensorstore"}
@@ -87,7 +104,12 @@ class ZarrArray:
         try:
             return np.asarray(self._tensorstore[index].read().result())
         except ValueError as error:
-            raise SegError(f"{self.uri}: cannot be read: {str(error).splitlines()[0]}") from error
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: ValueError) -> SegError:
+        if is_remote(self.uri) and "retry attempts failed" in str(error):
+            return SegError(unreachable(self.uri, error))
+        return SegError(f"{self.uri}: cannot be read: {str(error).splitlines()[0]}")
 
     def read_mirrored(self, box: Box) -> NDArray[Any]:
         """As `read`, for any box: beyond its edges the array goes on as its mirror image."""
@@ -111,14 +133,17 @@ class ZarrArray:
         """Write the voxels of a box, which must be made of whole chunks (or end with the array).
 
         Raises:
-            SegError: the box cuts a chunk: two writers of its parts would undo each other.
+            SegError: the box cuts a chunk: two writers of its parts would undo each other; or the
+                object store cannot be reached.
         """
         for b, e, low, high, c in zip(
             box.begin, box.end, self.box.begin, self.box.end, self.chunk, strict=True
         ):
             if (b - low) % c or ((e - low) % c and e != high):
                 raise SegError(f"{self.uri}: {box} is not aligned to chunks of {self.chunk}")
-        self._tensorstore[self._index(box)].write(data).result()
+        target = self._tensorstore[self._index(box)]
+        with reaching(self.uri):
+            target.write(data).result()
 
 
 def mirror(index: NDArray[np.int64], low: int, high: int) -> NDArray[np.int64]:
@@ -148,29 +173,33 @@ def create(
 
 
 def _create(array: ZarrArray, labels: bool, overwrite: bool, finish: bool) -> ZarrArray:
-    fs, root = fsspec.core.url_to_fs(array.uri)
-    if fs.exists(f"{root}/0/zarr.json"):
-        if _same_layout(array):
+    group = Store(array.uri)
+    if (stored := group.read_json("0/zarr.json")) is not None:
+        if _same_layout(array, stored):
             return describe(array, labels=labels) if finish else array
         if not overwrite:
             raise SegError(f"{array.uri} is there already and is another array; remove it first")
-        fs.rm(root, recursive=True)
+        group.remove("")
     lead = () if array.channels is None else (array.channels,)
-    zarr.create_array(
-        f"{array.uri}/0",
-        shape=(*lead, *array.box.shape),
-        chunks=(*lead, *array.chunk),
-        dtype=array.dtype,
-        fill_value=0,
-        compressors=ZstdCodec(level=3),
-        dimension_names=["c", *AXES] if lead else list(AXES),
-    )
+    with reaching(array.uri):
+        zarr.create_array(
+            f"{group.uri}/0",
+            shape=(*lead, *array.box.shape),
+            chunks=(*lead, *array.chunk),
+            dtype=array.dtype,
+            fill_value=0,
+            compressors=ZstdCodec(level=3),
+            dimension_names=["c", *AXES] if lead else list(AXES),
+            storage_options=_options(array.uri),
+        )
     return describe(array, labels=labels) if finish else array
 
 
-def _same_layout(array: ZarrArray) -> bool:
-    fs, root = fsspec.core.url_to_fs(array.uri)
-    stored = json.loads(fs.cat_file(f"{root}/0/zarr.json"))
+def _options(uri: str) -> dict[str, Any] | None:
+    return storage_options(uri) if is_remote(uri) else None
+
+
+def _same_layout(array: ZarrArray, stored: dict[str, Any]) -> bool:
     lead = [] if array.channels is None else [array.channels]
     return bool(
         stored["shape"] == [*lead, *array.box.shape]
@@ -201,12 +230,12 @@ def describe(array: ZarrArray, *, labels: bool = False) -> ZarrArray:
     }
     if labels:
         ome["image-label"] = {"version": "0.5"}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        group = zarr.open_group(array.uri, mode="a")
-    wanted: dict[str, Any] = {"ome": ome, "seg": array.attributes}
-    if dict(group.attrs) != wanted:
-        group.attrs.put(wanted)
+    attributes = {"ome": ome, "seg": array.attributes}
+    wanted = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+    group = Store(array.uri)
+    # as JSON gives it back: a tuple is a list
+    if group.read_json("zarr.json") != json.loads(json.dumps(wanted)):
+        group.write_json("zarr.json", wanted)
     return array
 
 
@@ -217,7 +246,8 @@ def open_array(uri: str) -> ZarrArray:
         SegError: there is none, or its axes are not [c,] z, y, x.
     """
     try:
-        group = zarr.open_group(uri, mode="r")
+        with reaching(uri):
+            group = zarr.open_group(uri, mode="r", storage_options=_options(uri))
     except (FileNotFoundError, zarr.errors.GroupNotFoundError):
         raise SegError(
             f"{uri}: no OME-Zarr is there (or its import did not end); make it with: "
@@ -236,7 +266,8 @@ def open_array(uri: str) -> ZarrArray:
     if axes not in (list(AXES), ["c", *AXES]):
         raise SegError(f"{uri}: its axes are {axes}; expected z, y, x or c, z, y, x")
     path = scales[0]["datasets"][0]["path"]
-    data = group.get(path)
+    with reaching(uri):
+        data = group.get(path)
     if not isinstance(data, zarr.Array):
         raise SegError(f"{uri}: its metadata names an array {path!r}, which is not there")
     scale, offset = placement(scales[0])
@@ -251,6 +282,7 @@ def open_array(uri: str) -> ZarrArray:
         chunk=triple((data.shards or data.chunks)[-3:]),  # of what one file holds
         attributes=dict(attributes.get("seg", {})),
         path=path,
+        zarr_format=data.metadata.zarr_format,
     )
 
 
@@ -276,14 +308,17 @@ def placement(multiscale: dict[str, Any]) -> tuple[dict[str, float], dict[str, f
     )
 
 
-def _open_tensorstore(uri: str, path: str) -> Any:
-    fs, root = fsspec.core.url_to_fs(uri)
-    driver = "zarr3" if fs.exists(f"{root}/{path}/zarr.json") else "zarr"
-    remote = "://" in uri and not uri.startswith("file://")
-    # a local path as a URL would have to be absolute and its spaces and % be quoted
-    local = {"driver": "file", "path": f"{local_root(root)}{path}/"}
-    place: Any = f"{uri}/{path}/" if remote else local
-    return ts.open({"driver": driver, "kvstore": place}, context=_CONTEXT).result()
+def _open_tensorstore(array: ZarrArray) -> Any:
+    uri = array.uri
+    if is_remote(uri):
+        place = kvstore(f"{uri}/{array.path}")
+    else:  # a local path as a URL would have to be absolute and its spaces and % be quoted
+        root = local_root(uri.removeprefix("file://"))
+        place = {"driver": "file", "path": f"{root}{array.path}/"}
+    driver = "zarr3" if array.zarr_format == 3 else "zarr"
+    # a chunk that was read since is not asked for again: not for every halo that it is in
+    spec = {"driver": driver, "kvstore": place, "recheck_cached_data": "open"}
+    return ts.open(spec, context=_CONTEXT).result()
 
 
 def local_root(path: str) -> str:
@@ -291,19 +326,25 @@ def local_root(path: str) -> str:
     return f"{Path(path).resolve()}/"
 
 
+# of a digest first: who writes the same bytes again changes nothing
+_VERSIONS = ("md5Hash", "generation", "ETag", "mtime")
+
+
 def chunk_stamps(array: ZarrArray) -> dict[Triple, str]:
-    """Size and date (or generation) of every stored chunk, by its index: one listing.
+    """Size and date (on object stores a digest) of every stored chunk, by its index: one listing.
 
     A chunk that is not there holds zeros only.
     """
-    fs, root = fsspec.core.url_to_fs(array.uri)
+    fs, root = open_fs(array.uri)
     folder = f"{root}/{array.path}"
     stamps: dict[Triple, str] = {}
-    for path, info in fs.find(folder, detail=True).items():
+    with reaching(array.uri):
+        files = fs.find(folder, detail=True)
+    for path, info in files.items():
         # zarr 3 names a chunk c/0/0/0, zarr 2 0/0/0 or 0.0.0
         index = re.split("[/.]", path[len(folder) :].strip("/").removeprefix("c/"))
         if all(i.isdigit() for i in index) and len(index) >= 3:
-            version = info.get("generation") or info.get("ETag") or info.get("mtime")
+            version = next((info[name] for name in _VERSIONS if info.get(name)), None)
             key = triple([int(i) for i in index[-3:]])
             stamps[key] = f"{stamps.get(key, '')}{info['size']}@{version};"
     return stamps

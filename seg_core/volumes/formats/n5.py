@@ -4,12 +4,12 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-import fsspec
 import numpy as np
 import tensorstore as ts
 from numpy.typing import NDArray
 
 from seg_core.errors import SegError
+from seg_core.remote import RETRIES, is_remote, kvstore, open_fs
 from seg_core.volumes.formats.source import Source, guess_axes, nanometres
 from seg_core.volumes.ome_zarr import VoxelSize, local_root
 
@@ -41,7 +41,7 @@ def open_n5(path: str) -> Source | None:
     Raises:
         SegError: the folder is in or is a container, but no dataset.
     """
-    fs, root = fsspec.core.url_to_fs(path)
+    fs, root = open_fs(path)
     try:
         attributes = json.loads(fs.cat_file(f"{root}/attributes.json"))
     except (FileNotFoundError, NotADirectoryError):
@@ -53,7 +53,7 @@ def open_n5(path: str) -> Source | None:
                 f"{path}: is N5 and needs a dataset; expected {path}/DATASET of: {known}"
             )
         return None
-    place = f"{path}/" if "://" in path else {"driver": "file", "path": local_root(path)}
+    place = kvstore(path) if is_remote(path) else {"driver": "file", "path": local_root(path)}
     store = _open(place, attributes)
     axes = guess_axes(store.shape[::-1])[::-1]
     return Source(path, _Blocks(store), axes, _voxel_size(attributes))
@@ -64,7 +64,7 @@ def _open(place: Any, attributes: dict[str, Any]) -> Any:
 
     tensorstore would refuse it for a `resolution` or `units` in another form than its own.
     """
-    context, name = ts.Context(), "attributes.json"
+    context, name = ts.Context(RETRIES), "attributes.json"
     needed = {key: attributes[key] for key in _LAYOUT if key in attributes}
     memory = ts.KvStore.open("memory://", context=context).result()
     memory.write(name, json.dumps(needed).encode()).result()

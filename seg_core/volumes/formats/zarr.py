@@ -2,12 +2,12 @@
 
 from typing import Any
 
-import fsspec
 import numpy as np
 import zarr
 
 from seg_core.errors import SegError
 from seg_core.geometry import AXES
+from seg_core.remote import is_remote, open_fs, storage_options
 from seg_core.volumes.formats.source import Source, guess_axes, nanometres
 from seg_core.volumes.ome_zarr import NANOMETRES, VoxelSize, axis_names, placement
 
@@ -20,10 +20,11 @@ def open_zarr(path: str) -> Source | None:
     Raises:
         SegError: it is a group without OME-Zarr metadata.
     """
-    fs, root = fsspec.core.url_to_fs(path)
+    fs, root = open_fs(path)
     if not any(fs.exists(f"{root}/{file}") for file in _FILES):
         return None
-    node = zarr.open(path, mode="r")
+    options = storage_options(path) if is_remote(path) else None
+    node = zarr.open(path, mode="r", storage_options=options)
     if isinstance(node, zarr.Array):
         return _bare(path, node)
     attributes: dict[str, Any] = dict(node.attrs)
