@@ -8,7 +8,7 @@ export DAGSTER_HOME ?= $(CURDIR)/.local/dagster
 export SEG_TEST_DATA ?= $(CURDIR)/../shared/data
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo ui view test test-fast test-data examples bench bench-quick lint format constraints clean
+.PHONY: help venv demo ui view test test-fast test-data test-k8s examples bench bench-quick lint format constraints clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -43,6 +43,9 @@ test-fast: venv ## those that take seconds
 
 test-data: venv ## the tests on the real volumes in SEG_TEST_DATA
 	$(BIN)/python -m pytest -m data
+
+test-k8s: venv ## the tests on Kubernetes: the cluster of KUBECONFIG, or what SEG_K8S_CLUSTER brings up
+	$(BIN)/python -m pytest -m k8s
 
 examples: venv ## FIB-25 and VNC in full, with their scores (about an hour)
 	examples/run.sh $(SEG_TEST_DATA)

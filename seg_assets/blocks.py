@@ -11,7 +11,7 @@ import dagster as dg
 
 from seg_assets.failures import failure, sentence_of
 from seg_core.blockwise.records import Record, Records
-from seg_core.errors import BlocksFailed, SegError
+from seg_core.errors import BlocksFailed, Busy, SegError
 from seg_core.store import Store
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def make_blocks(
     for part in parts:
         part.tell_rest(at_success=not failed)
     if failed:
-        raise failure(sentence_of(failed), failed)
+        raise failure(sentence_of(failed), failed, again=any(part.busy for part in parts))
     return dg.MaterializeResult()
 
 
@@ -60,6 +60,7 @@ class _Part:
         self.context, self.run, self.partitions = context, run, partitions
         self.done: dict[str, Record] = {}
         self.told: set[str] = set()
+        self.busy = False
 
     def make(self, store: Store, volume: str, step: Step, force: str) -> dict[str, str]:
         """Bring the blocks up to date; returns why some are not, by partition key."""
@@ -69,6 +70,7 @@ class _Part:
         except BlocksFailed as error:
             failed = error.failed
         except SegError as error:  # none can be made, or none after those that are done
+            self.busy = isinstance(error, Busy)
             return {p: str(error) for key, p in self.partitions.items() if key not in self.done}
         self._read_rest(store, volume, failed)
         return {self.partitions[key]: why for key, why in failed.items()}

@@ -7,6 +7,7 @@ import logging
 
 import dagster as dg
 
+from seg_assets import pods
 from seg_assets.automation import backfill_failed_blocks, register_runs
 from seg_assets.backfill import segment_volume
 from seg_assets.messages import tell_ended_backfills
@@ -42,8 +43,7 @@ def definitions_of(uri: str | None = None) -> dg.Definitions:
             new_run_job(volumes),
         ],
         resources={"store": StoreResource(uri=uri)},
-        # a dagster run is one step as a rule: a process of its own would import torch once more
-        executor=dg.in_process_executor,
+        executor=pods.executor(),
     )
 
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import dagster as dg
 
 from seg_assets.metadata import table
-from seg_core.errors import BlocksFailed, SegError
+from seg_core.errors import BlocksFailed, Busy, SegError
 
 NAMED = 20  # blocks in a sentence; the table beside it has as many as a page can hold
 LISTED = 1000
@@ -20,14 +20,20 @@ def refusals() -> Iterator[None]:
     except BlocksFailed as error:
         raise failure(str(error), error.failed) from None
     except SegError as error:
-        raise failure(str(error)) from None
+        raise failure(str(error), again=isinstance(error, Busy)) from None
 
 
-def failure(sentence: str, reasons: Mapping[str, str] | None = None) -> dg.Failure:
-    """A failure that another try would not mend, with the reason of every block that failed."""
+def failure(
+    sentence: str, reasons: Mapping[str, str] | None = None, again: bool = False
+) -> dg.Failure:
+    """A failure with the reason of every block that failed.
+
+    Another try would not mend it but where `again` says so: somebody else was at it, as may be
+    the pod that this one takes the place of.
+    """
     rows = [{"block": key, "reason": why} for key, why in (reasons or {}).items()]
     metadata = {"failed blocks": table(rows[:LISTED])} if rows else None
-    return dg.Failure(sentence, metadata, allow_retries=False)
+    return dg.Failure(sentence, metadata, allow_retries=again)
 
 
 def sentence_of(reasons: Mapping[str, str]) -> str:

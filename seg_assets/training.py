@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from seg_assets import pods
 from seg_assets.checks import DATASPLIT, SCORES, Checked, result, specs
 from seg_assets.failures import refusals
 from seg_assets.metadata import picture, sweep_table, table
@@ -38,6 +39,7 @@ def _datasplit(sources: Sequence[dg.AssetKey]) -> dg.AssetsDefinition:
         kinds={"json"},
         deps=sources,
         check_specs=specs(["datasplit"], DATASPLIT, blocking=True),
+        **pods.options("datasplit"),
     )
     def datasplit(context: dg.AssetExecutionContext, store: StoreParam) -> Checked:
         """What the run trains on and validates on: resolved, checked, fingerprinted; frozen.
@@ -87,6 +89,7 @@ def _results(run: "Run", checks: dict[str, str]) -> list[dg.AssetCheckResult]:
     owners=OWNERS,
     kinds={"pytorch"},
     deps=[DATASPLIT_KEY],
+    **pods.options("checkpoint"),
 )
 def checkpoint(context: dg.AssetExecutionContext, store: StoreParam) -> dg.MaterializeResult[None]:
     """The network's weights, every so many iterations, and the training curve.
@@ -162,6 +165,7 @@ def _observe(context: dg.AssetExecutionContext, figures: dict[str, float]) -> No
     kinds={"parquet"},
     deps=[CHECKPOINT_KEY],
     check_specs=specs(["validation_scores"], SCORES, blocking=True),
+    **pods.options("validation_scores"),
 )
 def validation_scores(context: dg.AssetExecutionContext, store: StoreParam) -> Checked:
     """Scores of the last checkpoints over the sweep of post-processing, and the best of all.

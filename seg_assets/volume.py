@@ -8,6 +8,7 @@ partitions and policy into one run, where a failed block of the first would stop
 import dagster as dg
 from pydantic import Field
 
+from seg_assets import pods
 from seg_assets.beta import unwarned
 from seg_assets.blocks import make_blocks
 from seg_assets.failures import refusals
@@ -84,6 +85,7 @@ def _prediction(volume: Volume) -> dg.AssetsDefinition:
         partitions_def=blocks_of(volume),
         backfill_policy=ONE_RUN,
         deps=[SCORES_KEY, dg.AssetKey([volume.name, "raw"])],
+        **pods.options("prediction", volume),
     )
     def prediction(
         context: dg.AssetExecutionContext, config: Force, store: StoreParam
@@ -105,6 +107,7 @@ def _fragments(volume: Volume, prediction: dg.AssetsDefinition) -> dg.AssetsDefi
         partitions_def=blocks_of(volume),
         backfill_policy=ALSO_ONE_RUN,
         deps=[prediction],
+        **pods.options("fragments", volume),
     )
     def fragments(
         context: dg.AssetExecutionContext, config: Force, store: StoreParam
@@ -125,6 +128,7 @@ def _lut(volume: Volume, fragments: dg.AssetsDefinition) -> dg.AssetsDefinition:
         kinds={"numpy"},
         partitions_def=RUNS,
         deps=[_all_blocks(fragments)],
+        **pods.options("lut", volume),
     )
     def lut(
         context: dg.AssetExecutionContext, config: Choice, store: StoreParam
@@ -169,6 +173,7 @@ def _segmentation(
         partitions_def=blocks_of(volume),
         backfill_policy=ONE_RUN,
         deps=[fragments, lut],
+        **pods.options("segmentation", volume),
     )
     def segmentation(
         context: dg.AssetExecutionContext, config: Force, store: StoreParam
@@ -189,6 +194,7 @@ def _report(volume: Volume, segmentation: dg.AssetsDefinition) -> dg.AssetsDefin
         kinds={"html"},
         partitions_def=RUNS,
         deps=[_all_blocks(segmentation)],
+        **pods.options("report", volume),
     )
     def report(context: dg.AssetExecutionContext, store: StoreParam) -> dg.MaterializeResult[None]:
         """Scores where labels exist, statistics, checks and pictures, as one page."""

@@ -19,6 +19,7 @@ from seg_core.architectures.unet import UNet
 from seg_core.errors import SegError
 from seg_core.evaluate import higher_is_better
 from seg_core.geometry import triple
+from seg_core.pod_request import PodRequests
 from seg_core.schema import Strict, check_name, parse
 from seg_core.store import Store
 from seg_core.tasks import AnyTask
@@ -91,6 +92,12 @@ class ComputeConfig(Strict):
     """GB that a step may take; what will not fit is refused before it starts."""
     predict: Shape | None = None
     """Voxels that are predicted at once, a multiple of the volume's chunk."""
+    pods: PodRequests = {}
+    """What the pods of its steps ask for, by step, where the volume's or the usual is not right."""
+
+
+FREE = ("workers", "memory", "pods")
+"""Fields of `compute` that change no byte of any result, and so may change at any time."""
 
 
 class PredictionConfig(Strict):
@@ -197,7 +204,7 @@ class Run:
             )
         # defaults may have changed since, with the version of the code; those of then hold
         stored = RunConfig.model_validate(before["config"])
-        free = {"workers": now.compute.workers, "memory": now.compute.memory}
+        free = {name: getattr(now.compute, name) for name in FREE}
         return stored.model_copy(update={"compute": stored.compute.model_copy(update=free)})
 
 
@@ -220,7 +227,8 @@ def _changes(before: dict[str, Any], config: RunConfig) -> list[str]:
     changes = []
     for path in {**was, **now}:
         old, new = was.get(path, stored.get(path)), now.get(path, default.get(path))
-        if old != new and path not in ("compute.workers", "compute.memory"):
+        free = any(path.startswith(f"compute.{name}") for name in FREE)
+        if old != new and not free:
             changes.append(f"{path} was {old!r} and is {new!r}")
     return changes
 

@@ -1,5 +1,6 @@
 """What one does in the UI, through its GraphQL: launch, backfill, look at partitions and events."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,6 +8,7 @@ from dagster_dev import DagsterDev, wait_for
 
 REPOSITORY = {"repositoryLocationName": "seg", "repositoryName": "__repository__"}
 ENDED = {"SUCCESS", "FAILURE", "CANCELED"}
+TRAINING = {"datasplit", "checkpoint", "validation_scores"}
 
 LAUNCH = """mutation($params: ExecutionParams!) { launchRun(executionParams: $params) {
   __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
@@ -45,26 +47,43 @@ class Client:
         self.dagster, self.volume = dagster, volume
 
     def _key(self, asset: str) -> dict[str, list[str]]:
-        return {"path": [self.volume, asset]}
+        return {"path": [asset] if asset in TRAINING else [self.volume, asset]}
 
-    def run(self, asset: str, tags: dict[str, str]) -> tuple[str, list[dict[str, Any]]]:
-        """Launch one dagster run and wait for its end: status and events."""
+    def launch(self, asset: str, tags: dict[str, str], config: dict[str, Any] | None = None) -> str:
+        """Launch one dagster run: its number."""
         selector = {**REPOSITORY, "jobName": "__ASSET_JOB", "assetSelection": [self._key(asset)]}
         metadata = {"tags": [{"key": f"dagster/{k}", "value": v} for k, v in tags.items()]}
         params = {"selector": selector, "mode": "default", "executionMetadata": metadata}
+        params |= {"runConfigData": json.dumps(config or {})}
         launched = self.dagster.ask(LAUNCH, params=params)["launchRun"]
         assert launched["__typename"] == "LaunchRunSuccess", launched
-        number = launched["run"]["runId"]
-        return wait_for(f"the run of {asset}", lambda: self._ended(number)), self.events(number)
+        return str(launched["run"]["runId"])
+
+    def run(self, asset: str, tags: dict[str, str]) -> tuple[str, list[dict[str, Any]]]:
+        """Launch one dagster run and wait for its end: status and events."""
+        number = self.launch(asset, tags)
+        return self.wait(number), self.events(number)
+
+    def wait(self, number: str) -> str:
+        """A dagster run's status, once it has ended."""
+        return wait_for(f"dagster run {number}", lambda: self._ended(number))
+
+    def status(self, number: str) -> str:
+        """What a dagster run is now."""
+        return str(self.dagster.ask(STATUS, id=number)["runOrError"]["status"])
+
+    def all_blocks(self, asset: str, run: str) -> dict[str, str]:
+        """Tags of a dagster run of all blocks of a training run."""
+        blocks = self._partitions(asset)["block"]
+        ends = {"start": f"{blocks[0]}|{run}", "end": f"{blocks[-1]}|{run}"}
+        return {f"asset_partition_range_{k}": v for k, v in ends.items()}
 
     def run_blocks(self, asset: str, run: str) -> tuple[str, list[dict[str, Any]]]:
         """The same for all blocks of a training run, in one dagster run."""
-        blocks = self._partitions(asset)["block"]
-        ends = {"start": f"{blocks[0]}|{run}", "end": f"{blocks[-1]}|{run}"}
-        return self.run(asset, {f"asset_partition_range_{k}": v for k, v in ends.items()})
+        return self.run(asset, self.all_blocks(asset, run))
 
     def _ended(self, run: str) -> str | None:
-        status: str = self.dagster.ask(STATUS, id=run)["runOrError"]["status"]
+        status = self.status(run)
         return status if status in ENDED else None
 
     def events(self, run: str) -> list[dict[str, Any]]:

@@ -71,7 +71,7 @@ class DagsterDev:
         try:
             self.process.wait(30)
         finally:
-            _kill_group(self.process.pid)
+            kill_group(self.process.pid)
 
     def _serves(self) -> bool:
         assert self.process.poll() is None, self.log.read_text()
@@ -97,7 +97,8 @@ class DagsterDev:
         return data
 
 
-def _kill_group(group: int) -> None:
+def kill_group(group: int) -> None:
+    """End a process and all that it started."""
     try:
         os.killpg(group, signal.SIGKILL)
     except ProcessLookupError:

@@ -9,6 +9,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from seg_core.errors import SegError
 from seg_core.geometry import BlockGrid, Box, parse_box
+from seg_core.pod_request import PodRequests
 from seg_core.schema import Strict, check_name, parse
 from seg_core.store import Store
 from seg_core.volumes.mask import OUTSIDE, Mask, make_mask
@@ -38,6 +39,8 @@ class VolumeConfig(Strict):
     """One partition: the piece that one pod makes in minutes. A multiple of `chunk`."""
     chunk: Shape = (64, 64, 64)
     """Voxels in a chunk of every array made from this volume."""
+    pods: PodRequests = {}
+    """What the pods of its steps ask for, by step, where a deployment's usual is not right."""
 
     @model_validator(mode="after")
     def _block_is_made_of_chunks(self) -> "VolumeConfig":

@@ -1,0 +1,83 @@
+"""One cluster, one image and one deployment for all of these tests; nothing is left behind."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cluster import PROJECT, Cluster
+from dagster_client import Client
+from dagster_dev import wait_for
+from deployment import Deployment
+from tiny_run import RUN, make_volume
+
+from seg_core.blockwise.engine import Options
+from seg_core.run import add_run, load_run
+from seg_core.segment import predict_volume, segment_volume
+from seg_core.store import Store
+from seg_core.train import train
+from seg_core.validate import validate
+from seg_core.volumes.declared import load_volume
+
+IMAGE = "localhost/seg:test"
+RUNS = ("tiny", "other", "third")
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    cluster = Cluster()
+    yield cluster
+    cluster.offer_gpus(0)
+
+
+@pytest.fixture(scope="session")
+def image(cluster: Cluster) -> str:
+    cluster.build(PROJECT, PROJECT / "k8s/Dockerfile", IMAGE)
+    return IMAGE
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A volume and a few runs, nothing made."""
+    store = Store(str(tmp_path_factory.mktemp("store")))
+    make_volume(store)
+    for name in RUNS:
+        text = RUN.replace("threads: 1", "threads: 1, memory: 1")
+        add_run(store, name, text.encode(), f"{name}.yaml")
+    return store
+
+
+@pytest.fixture(scope="session")
+def faultless(store: Store, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Every file of the segmentation, made in this process."""
+    folder = tmp_path_factory.mktemp("faultless")
+    shutil.copytree(store.uri, folder, dirs_exist_ok=True)
+    here = Store(str(folder))
+    run, volume = load_run(here, "tiny"), load_volume(here, "phantom")
+    train(run)
+    validate(run)
+    predict_volume(run, volume, None, Options())
+    segment_volume(run, volume, Options())
+    return files_below(folder / "runs/tiny/phantom/segmentation.zarr")
+
+
+def files_below(folder: Path) -> dict[str, bytes]:
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+@pytest.fixture(scope="session")
+def deployment(cluster: Cluster, image: str, store: Store) -> Iterator[Deployment]:
+    """The local overlay, with the store in it."""
+    assert image == IMAGE, "the one that the overlay names"
+    with Deployment(cluster) as deployment:
+        deployment.put(Path(store.uri))
+        deployment.load("phantom/prediction")
+        yield deployment
+
+
+@pytest.fixture(scope="session")
+def client(deployment: Deployment) -> Client:
+    client = Client(deployment, "phantom")
+    wait_for("the sensor to see the runs", lambda: client.partitions("prediction"))
+    return client
