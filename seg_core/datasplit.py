@@ -10,7 +10,8 @@ from seg_core.fingerprint import content, fingerprint
 from seg_core.run import Run
 from seg_core.source import Source, open_sources
 from seg_core.verdicts import read_verdicts, refuse_blocked, write_verdicts
-from seg_core.volumes.ome_zarr import ZarrArray
+from seg_core.volumes.contents import Index
+from seg_core.volumes.ome_zarr import ZarrArray, chunk_stamps, region_stamp
 
 FILE = "datasplit.json"
 
@@ -28,9 +29,9 @@ def make_datasplit(run: Run) -> dict[str, Any]:
     before = run.store.read_json(f"{run.folder}/{FILE}")
     if before is not None:
         _ = run.frozen
-    sources = open_sources(run)
+    sources, index = open_sources(run), contents_of(run)
     split: dict[str, Any] = {
-        part: [_describe(run, source) for source in found] for part, found in sources.items()
+        part: [_describe(run, source, index) for source in found] for part, found in sources.items()
     }
     split["channels"] = sources["train"][0].volume.raw.channels or 1
     split["normalize"] = _normalization(sources["train"])
@@ -45,6 +46,7 @@ def make_datasplit(run: Run) -> dict[str, Any]:
     if before is None and not any(verdict.blocks for verdict in verdicts):
         _ = run.frozen
         run.store.write_json(f"{run.folder}/{FILE}", split)
+    index.save()
     write_verdicts(run.store, run.folder, verdicts)
     return split
 
@@ -71,7 +73,7 @@ def read_datasplit(run: Run) -> dict[str, Any]:
     return dict(split)
 
 
-def _describe(run: Run, source: Source) -> dict[str, Any]:
+def _describe(run: Run, source: Source, index: Index) -> dict[str, Any]:
     labels = source.labels.read(source.roi)
     ids, known = run.config.task.prepare(labels)
     objects = np.unique(ids[known & (ids > 0)])
@@ -84,9 +86,21 @@ def _describe(run: Run, source: Source) -> dict[str, Any]:
         "objects": len(objects),
         "labelled": float((ids > 0).mean()),
         "unknown": float(1 - known.mean()),
-        "raw": source_content(source.volume.raw, source),
-        "labels": source_content(source.labels, source),
+        "raw": indexed_content(index, source, source.volume.raw),
+        "labels": indexed_content(index, source, source.labels),
     }
+
+
+def contents_of(run: Run) -> Index:
+    """Digests of the data of a run's sources, which are read again only where it was touched."""
+    return Index(run.store, f"{run.folder}/contents.json")
+
+
+def indexed_content(index: Index, source: Source, array: ZarrArray) -> str:
+    """As `source_content`, but read only where a chunk of it was touched since."""
+    stamp = region_stamp(array, chunk_stamps(array), source.roi)
+    name = f"{source.name} of {array.uri} in {source.volume.config.block}"
+    return index.digest(name, stamp, lambda: source_content(array, source))
 
 
 def source_content(array: ZarrArray, source: Source) -> str:

@@ -10,15 +10,14 @@ from pydantic import AfterValidator, NonNegativeFloat
 
 from seg_core.cron import check_cron
 from seg_core.datasplit import FILE as DATASPLIT
-from seg_core.datasplit import source_content
+from seg_core.datasplit import indexed_content
 from seg_core.errors import SegError
 from seg_core.fingerprint import fingerprint
 from seg_core.run import Run, RunConfig, add_run, check_start, load_run, run_names
 from seg_core.schema import Strict, parse
-from seg_core.source import Source, open_sources
+from seg_core.source import open_sources
 from seg_core.store import Store
 from seg_core.volumes.contents import Index
-from seg_core.volumes.ome_zarr import ZarrArray, chunk_stamps, region_stamp
 
 FILE = "retrain.yaml"
 RECORD = "retrained.json"
@@ -151,21 +150,14 @@ def _fingerprint_now(template: Run) -> str:
         [
             source.volume.name,
             str(source.roi),
-            _digest(index, source, source.volume.raw),
-            _digest(index, source, source.labels),
+            indexed_content(index, source, source.volume.raw),
+            indexed_content(index, source, source.labels),
         ]
         for source in (*parts["train"], *parts["validate"])
     ]
     index.save()
     given = template.config.model_dump(mode="json", by_alias=True, exclude_unset=True)
     return _fingerprint(given, data)
-
-
-def _digest(index: Index, source: Source, array: ZarrArray) -> str:
-    """Of an array's part of a source; read only where a chunk was touched since the last tick."""
-    stamp = region_stamp(array, chunk_stamps(array), source.roi)
-    name = f"{source.name} of {array.uri} in {source.volume.config.block}"
-    return index.digest(name, stamp, lambda: source_content(array, source))
 
 
 def _fingerprint(given: dict[str, Any], data: list[list[str]]) -> str:

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from seg_core.blockwise.engine import Options
 from seg_core.blockwise.output import Output
+from seg_core.datasplit import contents_of
 from seg_core.errors import SegError
 from seg_core.fingerprint import fingerprint
 from seg_core.fragments import Fragments, make_fragments
@@ -25,7 +26,8 @@ from seg_core.predict import Predict, predict
 from seg_core.run import Run
 from seg_core.source import Source, open_source
 from seg_core.training.checkpoint import load_network
-from seg_core.volumes.ome_zarr import chunk_stamps, open_array, region_stamp
+from seg_core.volumes.contents import indexed
+from seg_core.volumes.ome_zarr import open_array
 
 
 def validation_sources(run: Run) -> list[Source]:
@@ -46,14 +48,16 @@ def scored_from(run: Run, iteration: int, source: Source) -> str:
     config, raw, labels = run.frozen, source.volume.raw, source.labels
     mask = source.volume.mask
     masked = mask.describe({"all": source.volume.roi})["all"] if mask else ""
+    index = contents_of(run)
+    data = [indexed(index, raw, source.volume.roi), indexed(index, labels, source.roi)]
+    index.save()
     return fingerprint(
         load_network(run, iteration)[2],
         config.task.model_dump(mode="json"),
         config.prediction.model_dump(),
         source.name,
         str(source.volume.grid),
-        region_stamp(raw, chunk_stamps(raw), source.volume.roi),
-        region_stamp(labels, chunk_stamps(labels), source.roi),
+        data,
         [Predict.version, Fragments.version, VERSION],
         *([masked] if masked else []),
     )

@@ -231,11 +231,14 @@ def test_data_is_described(project: tuple[Store, dict[str, Any]]) -> None:
         "name": "p",
         "raw": f"{store.uri}/volumes/p/raw.zarr",
         "labels": f"{store.uri}/volumes/p/labels.zarr",
+        "mask": None,
+        "rois": None,
         "dtype": "uint8",
         "voxel_size": [10, 10, 10],
         "roi": "0:16, 0:32, 0:32",
         "block": [16, 16, 16],
         "blocks": 4,
+        "blocks outside the mask": 0,
     }
 
 
@@ -283,8 +286,9 @@ def test_every_block_of_every_step_is_done(project: tuple[Store, dict[str, Any]]
         for row in rows:
             by_step.setdefault(row["step"], []).append(row["block"])
         keys = list(load_volume(store, volume).grid)
-        assert list(by_step) == ["prediction", "fragments", "lut", "segmentation"]
-        assert all(by_step[step] == keys for step in by_step if step != "lut")
+        steps = ["datasplit", "checkpoint", "validation_scores"]
+        assert list(by_step) == [*steps, "prediction", "fragments", "lut", "segmentation"]
+        assert all(by_step[step] == keys for step in ("prediction", "fragments", "segmentation"))
 
 
 def test_the_report_holds_the_scores(project: tuple[Store, dict[str, Any]]) -> None:

@@ -7,12 +7,13 @@ from typing import Any
 
 import click
 
+from seg_core.cli.blocks import blocks
 from seg_core.cli.check import check
 from seg_core.cli.data import evaluate, import_, phantom, volume
 from seg_core.cli.promotion import promote
 from seg_core.cli.retrain import retrain
 from seg_core.cli.runs import run, train, validate
-from seg_core.cli.steps import blocks, predict, report, segment
+from seg_core.cli.steps import predict, report, segment
 from seg_core.cli.view import view
 from seg_core.errors import SegError
 

@@ -1,7 +1,6 @@
-"""A run on a volume: predict, segment, the states of blocks."""
+"""A run on a volume: predict, segment, report."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import wraps
 from typing import Any
 from uuid import uuid4
@@ -130,53 +129,6 @@ def _parameters(settings: tuple[str, ...]) -> dict[str, float]:
 
 def _count(outcome: Any) -> str:
     return f"{len(outcome.made)} blocks made, {len(outcome.passed)} passed over"
-
-
-@click.command()
-@click.argument("run")
-@click.argument("volume")
-@click.option("--due", is_flag=True, help="Only what is to be made to bring all up to date.")
-@STORE
-@JSON
-def blocks(run: str, volume: str, due: bool, store: str | None, as_json: bool) -> None:
-    """Every block's state in every step, and why."""
-    from seg_core.run import load_run
-    from seg_core.segment import lut_state_of, own_parameters, states_of
-    from seg_core.volumes.declared import load_volume
-
-    found = load_run(Store(store), run)
-    declared = load_volume(found.store, volume)
-    if due:
-        _show_due(found, declared, as_json)
-        return
-    states, table = states_of(found, declared), lut_state_of(found, declared)
-    if own := own_parameters(found, declared):
-        said = ", ".join(f"{name}={value:g}" for name, value in own.items())
-        reasons = [reason for reason in (table.reason, f"set for this volume: {said}") if reason]
-        table = replace(table, reason="; ".join(reasons))
-    rows = [(stage, key, s) for stage, of in states.items() for key, s in of.items()]
-    rows.insert(2 * len(declared.grid), ("lut", "", table))
-    result = [
-        {
-            "step": stage,
-            "block": key,
-            "state": state.state,
-            "reason": state.reason,
-            "tries": state.record.tries,
-            "figures": state.record.figures,
-        }
-        for stage, key, state in rows
-    ]
-    lines = [f"{stage:13} {key:16} {s.state:8} {s.reason}".rstrip() for stage, key, s in rows]
-    show(result, as_json, lambda: lines)
-
-
-def _show_due(run: Any, volume: Any, as_json: bool) -> None:
-    from seg_core.segment import unfinished
-
-    due = unfinished(run, volume)
-    lines = [f"{step:13} {key}" for step, keys in due.blocks.items() for key in keys]
-    show({**due.blocks, "whole": due.whole}, as_json, lambda: [*lines, *due.whole])
 
 
 @click.command()

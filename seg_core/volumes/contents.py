@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from seg_core.fingerprint import content, fingerprint
 from seg_core.geometry import Box, triple
 from seg_core.store import Store
-from seg_core.volumes.ome_zarr import ZarrArray
+from seg_core.volumes.ome_zarr import ZarrArray, chunk_stamps, region_stamp
 
 PIECE = 128  # voxels along an axis that are read at once
 
@@ -31,6 +31,16 @@ def region_content(array: ZarrArray, box: Box) -> str:
     return fingerprint([content(array.read(piece)) for piece in pieces(array, box)])
 
 
+def indexed(index: "Index", array: ZarrArray, box: Box) -> str:
+    """As `region_content`, but read only where a chunk of it was touched since.
+
+    Raises:
+        SegError: a chunk cannot be read.
+    """
+    stamp = region_stamp(array, chunk_stamps(array), box)
+    return index.digest(f"{box} of {array.uri}", stamp, lambda: region_content(array, box))
+
+
 class Index:
     """Digests kept in a file with the stamp of what they were read from, like git's index.
 
@@ -44,6 +54,7 @@ class Index:
 
     def digest(self, name: str, stamp: str, read: Callable[[], str]) -> str:
         """What is kept under a name, if that was read at the same stamp; else it is read."""
+        name = name.replace(f"{self.store.uri}/", "")  # a store may be moved
         known = self._kept.get(name)
         if known is None or known[0] != stamp:
             known = self._kept[name] = [stamp, read()]
