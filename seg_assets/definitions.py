@@ -13,6 +13,7 @@ from seg_assets.backfill import segment_volume
 from seg_assets.messages import tell_ended_backfills
 from seg_assets.new_run import new_run_job
 from seg_assets.partitions import group_of
+from seg_assets.promotion import promotion, retrain_run, retrain_schedule, roll_back_job
 from seg_assets.resources import StoreResource
 from seg_assets.sources import observation, source_keys, volume_sources
 from seg_assets.training import train_run, training_assets
@@ -32,13 +33,16 @@ def definitions_of(uri: str | None = None) -> dg.Definitions:
     return dg.Definitions(
         assets=[
             *training_assets(sources),
+            promotion,
             *(volume_sources(volume) for volume in volumes),
             *(asset for volume in volumes for asset in volume_assets(volume)),
         ],
         sensors=[register_runs, backfill_failed_blocks, tell_ended_backfills],
-        schedules=observation(sources),
+        schedules=[retrain_schedule(store), *observation(sources)],
         jobs=[
             train_run,
+            retrain_run,
+            roll_back_job,
             segment_volume,
             new_run_job(volumes),
         ],

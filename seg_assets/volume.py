@@ -202,6 +202,7 @@ def _report(volume: Volume, segmentation: dg.AssetsDefinition) -> dg.AssetsDefin
         from seg_core.report.pictures import draw_section
         from seg_core.run import load_run
         from seg_core.states import output_of
+        from seg_core.view import link_to, neuroglancer_link
         from seg_core.volumes.declared import load_volume
 
         with refusals():
@@ -212,7 +213,9 @@ def _report(volume: Volume, segmentation: dg.AssetsDefinition) -> dg.AssetsDefin
         rows = [{"source": name, **scores} for name, scores in content["scores"].items()]
         return dg.MaterializeResult(
             metadata={
-                "page": dg.MetadataValue.path(run.store.path(page)),
+                "page": dg.MetadataValue.url(link_to(run.store, page)),
+                "neuroglancer": dg.MetadataValue.url(neuroglancer_link(run, declared)),
+                "file": dg.MetadataValue.path(run.store.path(page)),
                 "section": picture(draw_section(run, declared), "middle section"),
                 "segments": content["segments"]["count"],
                 **({"scores": table(rows)} if rows else {}),

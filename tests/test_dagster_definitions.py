@@ -27,7 +27,7 @@ from seg_core.validate import validate
 from seg_core.volumes.declared import Volume
 
 OWNER = "team:segmentation"
-TRAINING = {"datasplit", "checkpoint", "validation_scores"}
+TRAINING = {"datasplit", "checkpoint", "validation_scores", "promotion"}
 STEPS = {"raw", "labels", "prediction", "fragments", "lut", "segmentation", "report"}
 FIRST, LAST = "z0000y0000x0000", "z0000y0001x0001"  # of the 4 blocks of a section
 

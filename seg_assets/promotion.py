@@ -1,0 +1,149 @@
+"""Promotion: the run that is used from now on, retraining by schedule, and the way back."""
+
+import dagster as dg
+
+from seg_assets.checks import Checked, result, specs, tell
+from seg_assets.failures import failure, refusals
+from seg_assets.partitions import RUNS
+from seg_assets.resources import StoreParam
+from seg_assets.training import CHECKPOINT_KEY, DATASPLIT_KEY, OWNERS, SCORES_KEY
+from seg_core.errors import NotReady, SegError
+from seg_core.retrain import RetrainConfig, load_retrain, next_run
+from seg_core.store import Store
+
+CHECK = {"no_regression": "Not worse than the promoted run on the same validation volumes."}
+
+
+class Promote(dg.Config):
+    """What can be set in the launchpad."""
+
+    anyway: bool = False
+    """Promote it although the comparison says no."""
+
+
+@dg.asset(
+    key="promotion",
+    partitions_def=RUNS,
+    group_name="promotion",
+    owners=OWNERS,
+    kinds={"json"},
+    deps=[SCORES_KEY],
+    check_specs=specs(["promotion"], CHECK),
+)
+def promotion(context: dg.AssetExecutionContext, config: Promote, store: StoreParam) -> Checked:
+    """The promoted run: compared with the one before on the same validation volumes.
+
+    A run that got worse beyond the tolerance of retrain.yaml is not promoted. All promotions
+    stay in the store; the job `roll_back` returns to the one before.
+    """
+    from seg_core.promotion import compare, promote, promoted
+    from seg_core.run import load_run
+    from seg_core.webhook import tell as tell_webhook
+
+    with refusals():
+        run = load_run(store, context.partition_key)
+        verdict = compare(run, _tolerance(store))
+        before = promoted(store)
+        try:
+            promote(run, anyway=config.anyway, why="materialized in Dagster")
+        except NotReady as refused:
+            tell(context, [verdict])
+            tell_webhook("not_promoted", {"run": run.name, "text": str(refused), **verdict.figures})
+            raise failure(str(refused)) from None
+    return dg.MaterializeResult(
+        metadata={
+            "promoted": run.name,
+            "before": before or "none",
+            "comparison": verdict.sentence,
+        },
+        check_results=[result(verdict)],
+    )
+
+
+def _tolerance(store: Store) -> float:
+    config = load_retrain(store)
+    return config.tolerance if config else 0.0
+
+
+@dg.op(name="return_to_the_one_before", out=dg.Out(dg.Nothing))
+def _roll_back(context: dg.OpExecutionContext, store: StoreParam) -> None:
+    """Return to the run that was promoted before."""
+    from seg_core.promotion import promoted, roll_back
+
+    with refusals():
+        before = promoted(store)
+        now = roll_back(store)
+    context.log.info(f"promoted is {now} again, and no longer {before}")
+    context.log_event(
+        dg.AssetMaterialization(
+            "promotion",
+            partition=now,
+            description=f"rolled back from {before}",
+            metadata={"promoted": now, "before": str(before)},
+        )
+    )
+
+
+@dg.job(
+    name="roll_back",
+    executor_def=dg.in_process_executor,
+    description="Returns to the run that was promoted before the present one.",
+)
+def roll_back_job() -> None:
+    """One step."""
+    _roll_back()
+
+
+retrain_run = dg.define_asset_job(
+    "retrain_run",
+    dg.AssetSelection.assets(DATASPLIT_KEY, CHECKPOINT_KEY, SCORES_KEY, "promotion"),
+    description="Trains and validates a run, and promotes it unless it is worse.",
+)
+
+
+def retrain_schedule(store: Store) -> dg.ScheduleDefinition:
+    """The schedule of the store's retrain.yaml; without one it waits for that file."""
+    config, problem = _config(store)
+
+    @dg.schedule(
+        name="retrain",
+        job=retrain_run,
+        cron_schedule=config.cron if config else "0 0 * * 0",
+        execution_timezone=config.timezone if config else "UTC",
+        default_status=(
+            dg.DefaultScheduleStatus.RUNNING if config else dg.DefaultScheduleStatus.STOPPED
+        ),
+        description=_about(config, problem),
+    )
+    def retrain(
+        context: dg.ScheduleEvaluationContext, store: StoreParam
+    ) -> dg.RunRequest | dg.SkipReason:
+        try:
+            found = next_run(store, context.scheduled_execution_time)
+        except SegError as error:
+            return dg.SkipReason(str(error))
+        if isinstance(found, str):
+            return dg.SkipReason(found)
+        context.instance.add_dynamic_partitions(str(RUNS.name), [found.name])
+        return dg.RunRequest(run_key=found.name, partition_key=found.name)
+
+    return retrain
+
+
+def _config(store: Store) -> tuple[RetrainConfig | None, str]:
+    try:
+        return load_retrain(store), ""
+    except SegError as error:  # told on the schedule's page; everything else is served
+        return None, str(error)
+
+
+def _about(config: RetrainConfig | None, problem: str) -> str:
+    if config is None:
+        return problem or (
+            "Retrains by a cron, once the store has a file retrain.yaml with template and cron; "
+            "reload the definitions after writing it."
+        )
+    return (
+        f"A new run like {config.template}, from the promoted one, if labels or settings changed; "
+        f"promoted unless it is worse by more than {config.tolerance:g}."
+    )
