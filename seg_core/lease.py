@@ -6,6 +6,8 @@ import socket
 import threading
 import time
 import uuid
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -39,7 +41,7 @@ class Lease:
             Busy: a living process holds it.
         """
         while not self.store.create_bytes(self.path, self._content(0)):
-            self._remove_that_of_the_dead()
+            self.pass_over()
         self._thread.start()
         return self
 
@@ -74,7 +76,12 @@ class Lease:
         holder = self.store.read_json(self.path)
         return holder is not None and bool(holder["owner"] == self._owner)
 
-    def _remove_that_of_the_dead(self) -> None:
+    def pass_over(self) -> None:
+        """Remove the lease of a dead process.
+
+        Raises:
+            Busy: its process lives.
+        """
         holder = self.store.read_json(self.path)
         if holder is None:
             return
@@ -98,6 +105,18 @@ class Lease:
             if (now := self.store.read_json(self.path)) != holder:
                 return now is not None
         return False
+
+
+def refuse_held(store: Store, paths: Sequence[str], what: str) -> None:
+    """Go on only where no living process holds one of these leases; those of the dead go.
+
+    Raises:
+        Busy: one does.
+    """
+    # one of another machine takes its time to be found dead, so all are looked at at once
+    with ThreadPoolExecutor(min(32, len(paths)) or 1) as pool:
+        for _ in pool.map(lambda path: Lease(store, path, what).pass_over(), paths):
+            pass
 
 
 def _started(pid: int) -> str:

@@ -1,7 +1,6 @@
 """Which run is promoted: the one that the next is compared with, and starts from."""
 
 import math
-from datetime import UTC, datetime
 from typing import Any
 
 from seg_core.best import read_best
@@ -9,37 +8,16 @@ from seg_core.comparison import compared_from, mean_score, why_incomparable
 from seg_core.errors import NotReady, SegError
 from seg_core.evaluate import higher_is_better
 from seg_core.lease import Lease
+from seg_core.promoted import note, promoted, read_history, standing
 from seg_core.run import Run, load_run
 from seg_core.scoring import validation_sources
 from seg_core.store import Store
 from seg_core.verdicts import Verdict, read_verdicts, write_verdicts
 
-FILE = "promoted.json"
+__all__ = ["compare", "promote", "promoted", "read_history", "roll_back", "standing"]
+
 CHECK = "no_regression"
 ROUNDING = 1e-9  # a tolerance of 0.1 allows 1.1 after 1.0
-
-
-def promoted(store: Store) -> str | None:
-    """The promoted run's name, None where none is."""
-    content = store.read_json(FILE)
-    return str(content["run"]) if content else None
-
-
-def read_history(store: Store) -> list[dict[str, Any]]:
-    """Every promotion and roll-back: run, at, why, and `back` where it is a roll-back."""
-    content = store.read_json(FILE)
-    return list(content["history"]) if content else []
-
-
-def standing(store: Store) -> list[str]:
-    """The promoted run, last, after those that roll-backs would reach."""
-    runs: list[str] = []
-    for entry in read_history(store):
-        if entry.get("back"):
-            runs.pop()
-        else:
-            runs.append(entry["run"])
-    return runs
 
 
 def compare(run: Run, tolerance: float) -> Verdict:
@@ -126,7 +104,7 @@ def promote(run: Run, *, anyway: bool = False, why: str = "") -> None:
         if promoted(run.store) == run.name:
             return
         found = "promoted whatever the comparison says" if anyway else _refuse_worse(run)
-        _append(run.store, {"run": run.name, "why": why or found})
+        note(run.store, run.name, why or found)
 
 
 def _refuse_worse(run: Run) -> str:
@@ -162,15 +140,9 @@ def roll_back(store: Store) -> str:
         if len(runs) < 2:
             now = f"before run {runs[0]}" if runs else "yet"
             raise SegError(f"no run was promoted {now}: there is nothing to roll back to")
-        _append(store, {"run": runs[-2], "why": f"rolled back from {runs[-1]}", "back": True})
+        note(store, runs[-2], f"rolled back from {runs[-1]}", back=True)
         return runs[-2]
 
 
 def _lease(store: Store) -> Lease:
     return Lease(store, "promoted.lock", "promotion")
-
-
-def _append(store: Store, entry: dict[str, Any]) -> None:
-    at = datetime.now(UTC).isoformat(timespec="seconds")
-    entry = {"run": entry.pop("run"), "at": at, **entry}
-    store.write_json(FILE, {"run": entry["run"], "history": [*read_history(store), entry]})

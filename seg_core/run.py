@@ -165,6 +165,10 @@ class RunConfig(Strict):
         return self.validation.criterion or self.task.criterion
 
 
+ARCHIVED = "archived.json"
+"""Of a run's folder: what it made was freed, but for the best checkpoint."""
+
+
 @dataclass(frozen=True)
 class Run:
     """A run of the store."""
@@ -182,6 +186,11 @@ class Run:
     def is_frozen(self) -> bool:
         """Whether the run was used already."""
         return self.store.exists(f"{self.folder}/run.json")
+
+    @property
+    def is_archived(self) -> bool:
+        """Whether only the best of its checkpoints is kept; it is trained and validated."""
+        return self.store.exists(f"{self.folder}/{ARCHIVED}")
 
     @cached_property
     def frozen(self) -> RunConfig:
@@ -289,14 +298,24 @@ def check_start(run: Run) -> None:
         )
 
 
+def removal_mark(name: str) -> str:
+    """A file that is there while a run is being deleted: from before its first file goes."""
+    return f"runs/{name}.removing"
+
+
 def add_run(store: Store, name: str, text: bytes, source: str) -> Run:
     """Add a run, or replace one that was not used yet, after all of it was checked.
 
     Raises:
         SegError: its file is wrong, it cannot start from the run that it names, or the run is
-            frozen and differs; nothing was written.
+            frozen and differs, or one of its name is not wholly removed; nothing was written.
     """
     run = Run(store, check_name("run", name), parse(RunConfig, text, source))
+    if store.exists(removal_mark(name)):
+        raise SegError(
+            f"a run {name} is being removed, and what it made is partly there; end that first "
+            f"with: seg run remove {name}"
+        )
     if run.is_frozen:
         _ = run.frozen
     else:

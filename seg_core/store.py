@@ -187,6 +187,13 @@ class Store:
                 place = ("DELETE", "b/{}/o/{}", bucket, key)
                 self.fs.call(*place, ifGenerationMatch=generation)
 
+    def sizes(self, relative: str) -> dict[str, int]:
+        """Bytes of a file, or of every file below a folder, by its path relative to the store."""
+        fs, root = open_fs(self.uri)
+        with reaching(self.path(relative)):
+            found = fs.find(self.path(relative), detail=True)
+        return {path[len(root) + 1 :]: int(info["size"]) for path, info in found.items()}
+
     def names(self, relative: str, suffix: str) -> list[str]:
         """Names of the files of a folder that end in `suffix`, without it, sorted."""
         names = [p.rstrip("/").rsplit("/", 1)[-1] for p in self._list(relative)]

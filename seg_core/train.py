@@ -51,6 +51,8 @@ def train(run: Run, on_log: OnLog | None = None, on_checkpoint: OnCheckpoint | N
         SegError: the data or the config is unusable, or another process trains this run.
         NotReady: the datasplit failed a check.
     """
+    if run.is_archived:
+        return 0
     check_device(run.config.compute)
     sources = [open_source(run, c) for c in run.config.datasplit.train]
     check_memory(run.config, sources)

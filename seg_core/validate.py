@@ -7,7 +7,7 @@ from contextlib import suppress
 import pandas as pd
 from tqdm import tqdm
 
-from seg_core.best import BEST, Best, choose, read_scores
+from seg_core.best import BEST, Best, choose, read_best, read_scores
 from seg_core.checks.scores import check_scores
 from seg_core.errors import NotReady, SegError
 from seg_core.lease import Lease
@@ -32,6 +32,8 @@ def validate(run: Run) -> tuple[Best, int]:
         Busy: another process validates this run.
         SegError: a source lies outside its volume's ROI.
     """
+    if run.is_archived:  # the other checkpoints are gone
+        return read_best(run), 0
     config = run.frozen
     found = iterations(run)
     if config.trainer.iterations not in found:

@@ -11,6 +11,7 @@ from seg_core.cli.blocks import blocks
 from seg_core.cli.check import check
 from seg_core.cli.data import evaluate, import_, phantom, volume
 from seg_core.cli.promotion import promote
+from seg_core.cli.removal import remove_run
 from seg_core.cli.retrain import retrain
 from seg_core.cli.runs import run, train, validate
 from seg_core.cli.steps import predict, report, segment
@@ -47,6 +48,7 @@ for command in (import_, phantom, volume, evaluate, run, train, validate):
     seg.add_command(command)
 for command in (predict, segment, blocks, check, report, view, promote, retrain):
     seg.add_command(command)
+run.add_command(remove_run)
 
 
 def calm_progress_bars() -> None:

@@ -60,7 +60,7 @@ def _promote(store: Store, run: str, tolerance: float, anyway: bool, as_json: bo
 
 
 def _show(store: Store, as_json: bool) -> None:
-    from seg_core.promotion import promoted, read_history
+    from seg_core.promoted import promoted, read_history
 
     now, history = promoted(store), read_history(store)
     show(

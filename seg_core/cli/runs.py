@@ -10,7 +10,7 @@ from seg_core.store import Store
 
 @click.group()
 def run() -> None:
-    """Add and list runs."""
+    """Add, list and remove runs."""
 
 
 @run.command("add")
@@ -31,11 +31,19 @@ def run_add(file: str, store: str | None) -> None:
 @STORE
 @JSON
 def run_list(store: str | None, as_json: bool) -> None:
-    """Every run."""
-    from seg_core.run import run_names
+    """Every run; which is promoted, and which are archived."""
+    from seg_core.promoted import promoted
+    from seg_core.run import ARCHIVED, run_names
 
-    names = run_names(Store(store))
-    show(names, as_json, lambda: names)
+    opened = Store(store)
+    names, first = run_names(opened), promoted(opened)
+
+    def line(name: str) -> str:
+        archived = opened.exists(f"runs/{name}/{ARCHIVED}")
+        marks = ["promoted"] * (name == first) + ["archived"] * archived
+        return f"{name} ({', '.join(marks)})" if marks else name
+
+    show(names, as_json, lambda: [line(name) for name in names])
 
 
 @run.command("show")
@@ -52,7 +60,8 @@ def runshow(name: str, store: str | None, as_json: bool) -> None:
     found = load_run(Store(store), name)
     result = {
         "config": found.config.model_dump(mode="json", by_alias=True),
-        "frozen": found.store.exists(f"{found.folder}/run.json"),
+        "frozen": found.is_frozen,
+        "archived": found.is_archived,
         "checkpoints": iterations(found),
         "best": found.store.read_json(f"{found.folder}/best.json"),
     }
