@@ -292,8 +292,9 @@ def test_on_a_terminal_it_asks(store: Store, answer: str, options: list[str], go
     assert ("r" not in run_names(store)) is gone
 
 
-def test_in_an_object_store(project: Path) -> None:
-    store = Store("memory://removal")
+@pytest.mark.parametrize("kind", ["memory", "gs"])
+def test_in_an_object_store(project: Path, kind: str, request: pytest.FixtureRequest) -> None:
+    store = Store("memory://removal" if kind == "memory" else request.getfixturevalue("gs_uri"))
     files = {path: size for path, size in disk(Store(str(project))).items() if "runs/" in path}
     for path in files:
         store.write_bytes(path, (project / path).read_bytes())

@@ -460,7 +460,7 @@ def test_every_command_that_tells_anything_tells_it_as_json() -> None:
     assert said == {
         *("import", "phantom", "evaluate", "train", "validate", "predict", "segment", "blocks"),
         *("check", "report", "promote", "retrain"),
-        *("volume list", "volume show", "run list", "run show"),
+        *("volume list", "volume show", "run list", "run show", "run remove"),
     }
 
 
