@@ -17,6 +17,7 @@ from uuid import uuid4
 import numpy as np
 import torch
 import zarr
+from object_store import object_store
 from skimage.metrics import adapted_rand_error, variation_of_information
 
 from seg_core.blockwise.engine import Options
@@ -134,6 +135,12 @@ def volumes(folder: Path, side: int) -> Iterator[Row]:
     )
 
 
+def on_gs(side: int) -> Iterator[Row]:
+    """Reading and writing on an object store."""
+    for line in object_store(side):
+        yield Row(*line)
+
+
 RUN = """
 datasplit:
   train: [{volume: v, roi: '0:64, :, :'}]
@@ -234,7 +241,7 @@ def main() -> None:
     print(f"{'ours':32} {'seconds':>9}   {'against':18} {'seconds':>9}   ours / other")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for rows in (kernels(side), volumes(folder, side), steps(folder)):
+        for rows in (kernels(side), volumes(folder, side), on_gs(side), steps(folder)):
             for row in rows:
                 ours, theirs, times = ratio(row, rounds)
                 print(f"{row.what:32} {ours:9.4f}   {row.other:18} {theirs:9.4f}   {times:8.2f}")

@@ -265,6 +265,16 @@ def test_a_missing_credential_is_one_sentence(gs_uri: str, gcs: FaultyProxy) -> 
     assert "Workload Identity" in str(refused.value)
 
 
+def test_a_missing_credential_of_s3_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    with pytest.raises(SegError, match=r"s3://bucket/s/a: the object store refused: .*aws conf"):
+        Store("s3://bucket/s").read_bytes("a")
+
+
 def test_stopped_while_the_store_is_silent(prepared: Store, gcs: FaultyProxy) -> None:
     """Ctrl-C is heeded though a request is waiting for its answer."""
     environment = {**os.environ, "SEG_STORE": prepared.uri}
