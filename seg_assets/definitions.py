@@ -14,6 +14,7 @@ from seg_assets.messages import tell_ended_backfills
 from seg_assets.new_run import new_run_job
 from seg_assets.partitions import group_of
 from seg_assets.promotion import promotion, retrain_run, retrain_schedule, roll_back_job
+from seg_assets.removal import remove_run
 from seg_assets.resources import StoreResource
 from seg_assets.sources import observation, source_keys, volume_sources
 from seg_assets.training import train_run, training_assets
@@ -43,6 +44,7 @@ def definitions_of(uri: str | None = None) -> dg.Definitions:
             train_run,
             retrain_run,
             roll_back_job,
+            remove_run,
             segment_volume,
             new_run_job(volumes),
         ],
