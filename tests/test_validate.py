@@ -459,7 +459,7 @@ def test_every_command_that_tells_anything_tells_it_as_json() -> None:
     said = {" ".join(c) for c in commands(seg) if "--json" in "".join(say(*c, "--help"))}
     assert said == {
         *("import", "phantom", "evaluate", "train", "validate", "predict", "segment", "blocks"),
-        *("check", "report", "promote", "retrain"),
+        *("check", "report", "compare", "promote", "retrain"),
         *("volume list", "volume show", "run list", "run show", "run remove"),
     }
 

@@ -9,6 +9,7 @@ import click
 
 from seg_core.cli.blocks import blocks
 from seg_core.cli.check import check
+from seg_core.cli.compare import compare
 from seg_core.cli.data import evaluate, import_, phantom, volume
 from seg_core.cli.promotion import promote
 from seg_core.cli.removal import remove_run
@@ -46,7 +47,7 @@ def seg() -> None:
 
 for command in (import_, phantom, volume, evaluate, run, train, validate):
     seg.add_command(command)
-for command in (predict, segment, blocks, check, report, view, promote, retrain):
+for command in (predict, segment, blocks, check, report, compare, view, promote, retrain):
     seg.add_command(command)
 run.add_command(remove_run)
 

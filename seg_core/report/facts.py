@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from seg_core.best import Best
 from seg_core.blockwise.output import Output
-from seg_core.blockwise.records import BlockState
+from seg_core.blockwise.records import BlockState, Record, Records
 from seg_core.lut import read_table
 from seg_core.run import Run
 from seg_core.verdicts import read_verdicts
@@ -49,19 +49,22 @@ def warnings_of(states: States, table: BlockState) -> list[str]:
     return found
 
 
-def steps_of(states: States, output: Output) -> dict[str, dict[str, float]]:
+def steps_of(output: Output) -> dict[str, dict[str, float]]:
     """Blocks, seconds, voxels per second and peak memory of every step: measurements."""
-    steps = {step: _step(blocks) for step, blocks in states.items()}
+    steps = {
+        step: _step(Records(output.store, output.path(f"blocks/{step}")).read_all())
+        for step in ("prediction", "fragments", "segmentation")
+    }
     if table := read_table(output):
         lut = {"blocks": len(table.slices), "seconds": table.figures["seconds"]}
         steps = {**{k: steps[k] for k in ("prediction", "fragments")}, "lut": lut, **steps}
     return steps
 
 
-def _step(blocks: dict[str, BlockState]) -> dict[str, float]:
-    figures = [state.record.figures for state in blocks.values()]
+def _step(records: dict[str, Record]) -> dict[str, float]:
+    figures = [record.figures for record in records.values()]
     seconds, voxels = (sum(f.get(name, 0) for f in figures) for name in ("seconds", "voxels"))
-    step = {"blocks": len(blocks), "seconds": seconds}
+    step = {"blocks": len(records), "seconds": seconds}
     if seconds:
         step["voxels_per_second"] = voxels / seconds
     if peaks := [f["peak_memory_mb"] for f in figures if "peak_memory_mb" in f]:

@@ -71,7 +71,7 @@ def _content(run: Run, output: Output, states: facts.States, parts: list[Part]) 
         "scores": {part["name"]: part["scores"] for part in figures},
         "parts": [{k: v for k, v in part.items() if k != "scores"} for part in figures],
         "segments": _sizes(run, output),
-        "steps": facts.steps_of(states, output),
+        "steps": facts.steps_of(output),
         "warnings": facts.warnings_of(states, lut_state_of(run, volume)),
         "checks": facts.verdicts_of(run, output),
         "settings": facts.settings_of(run, output),
