@@ -93,7 +93,7 @@ def test_an_archive_keeps_what_is_small_and_frees_the_rest(store: Store) -> None
     left = {path.removeprefix("runs/r/") for path in disk(store, "runs/r")}
     assert {re.sub(r"lut/z.*npy", "lut/*.npy", path) for path in left} == {
         *("run.json", "datasplit.json", "training.parquet", "scores.parquet", "best.json"),
-        *("archived.json", f"checkpoints/{best}.safetensors", "checks/some.json"),
+        *("archived.json", "contents.json", f"checkpoints/{best}.safetensors", "checks/some.json"),
         *("phantom/report.json", "phantom/report.html", "phantom/parameters.json"),
         *("phantom/lut/table.json", "phantom/lut/*.npy"),
         *(path for path in left if path.startswith(("checks/", "phantom/checks/"))),
