@@ -23,6 +23,7 @@ from seg_core.volumes.contents import region_content
 from seg_core.volumes.mask import kept
 from seg_core.volumes.ome_zarr import ZarrArray, chunk_stamps, create, region_stamp
 
+NOT_FINITE = "the network's output is not finite"
 LARGEST = 128**3  # voxels that are predicted at once, unless the run says otherwise
 
 
@@ -147,8 +148,14 @@ class Predict(Stage):
         return list(box.tiles(self.piece))
 
     def make(self, key: str, box: Box) -> str:  # noqa: ARG002 - pieces know nothing of blocks
-        """Predict one piece."""
+        """Predict one piece.
+
+        Raises:
+            SegError: a value is nan or infinite, which uint8 would hide.
+        """
         values = self._predict_inside(box)
+        if not np.isfinite(values).all():
+            raise SegError(f"{NOT_FINITE} in {box}: look for such values in the raw data there")
         if self.array.dtype == "uint8":
             values = np.rint(values * 255).astype(np.uint8)
         self.array.write(box, values)

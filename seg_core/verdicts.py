@@ -56,3 +56,9 @@ def refuse_blocked(what: str, verdicts: Sequence[Verdict]) -> None:
     found = [f"{v.check}: {v.sentence}" for v in verdicts if v.blocks]
     if found:
         raise NotReady(f"{what} does not start, since a check failed: {'; '.join(found)}")
+
+
+def named(keys: Sequence[str]) -> str:
+    """Block keys in a sentence: the first ten, and how many more."""
+    more = f" and {len(keys) - 10} more" if len(keys) > 10 else ""
+    return ", ".join(keys[:10]) + more

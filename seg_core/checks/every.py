@@ -2,9 +2,14 @@
 
 from seg_core.best import BEST
 from seg_core.checks.datasplit import check_datasplit
+from seg_core.checks.prediction import check_prediction
 from seg_core.checks.scores import check_scores
+from seg_core.checks.segmentation import check_segmentation
+from seg_core.lut import read_table
 from seg_core.run import Run
+from seg_core.states import begun, output_of
 from seg_core.verdicts import Verdict, write_verdicts
+from seg_core.volumes.declared import Volume
 
 
 def check_run(run: Run) -> list[Verdict]:
@@ -17,4 +22,16 @@ def check_run(run: Run) -> list[Verdict]:
     if run.store.exists(f"{run.folder}/{BEST}"):
         verdicts += check_scores(run)
     write_verdicts(run.store, run.folder, verdicts)
+    return verdicts
+
+
+def check_volume(run: Run, volume: Volume) -> list[Verdict]:
+    """Verdicts on what a run made of a volume, as far as it came.
+
+    Raises:
+        NotReady: the run was not validated.
+    """
+    verdicts = check_prediction(run, volume) if begun(run, volume) else []
+    if read_table(output_of(run, volume)) is not None:
+        verdicts += check_segmentation(run, volume)
     return verdicts
