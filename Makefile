@@ -8,7 +8,7 @@ export DAGSTER_HOME ?= $(CURDIR)/.local/dagster
 export SEG_TEST_DATA ?= $(CURDIR)/../shared/data
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo ui view test test-fast test-data test-k8s examples bench bench-quick lint format constraints clean
+.PHONY: help venv demo ui view browser test test-fast test-data test-k8s examples bench bench-quick lint format constraints clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -35,7 +35,12 @@ ui: venv ## webserver and daemon on PORT (3000), and what its links open: seg vi
 view: venv ## neuroglancer and reports of everything in the store, on port 9999
 	$(BIN)/seg view
 
-test: venv lint ## all tests that need nothing beyond the project
+browser: ## Chromium for the browser tests, where there is none
+	@command -v chromium chromium-browser google-chrome > /dev/null \
+	|| { [ "$$(id -u)" = 0 ] && apt-get update && apt-get install -y --no-install-recommends chromium; } \
+	|| { echo "no Chromium on the PATH: sudo apt-get install -y chromium" >&2; exit 1; }
+
+test: venv browser lint ## all tests that need nothing beyond the project
 	$(BIN)/python -m pytest -m "not data and not k8s"
 
 test-fast: venv ## those that take seconds

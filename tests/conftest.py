@@ -23,6 +23,6 @@ def gcs(gcs_proxy: FaultyProxy) -> Iterator[FaultyProxy]:
 
 
 @pytest.fixture
-def gs_uri(gcs: FaultyProxy) -> str:  # noqa: ARG001 - it says where gs:// is
+def gs_uri(gcs: FaultyProxy) -> str:
     """An empty folder of the object store."""
     return f"gs://{BUCKET}/{uuid4().hex[:8]}"

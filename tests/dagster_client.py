@@ -38,6 +38,10 @@ STOP_SENSOR = """mutation($id: String!) {
   stopSensor(id: $id) { __typename ... on PythonError { message } } }"""
 BACKFILLS = """{ partitionBackfillsOrError { ... on PartitionBackfills {
   results { id tags { key value } } } } }"""
+SHOWN = """query($key: AssetKeyInput!, $partitions: [String!]) { assetNodeOrError(assetKey: $key) {
+  ... on AssetNode { latestMaterializationByPartition(partitions: $partitions) { partition
+  metadataEntries { label ... on FloatMetadataEntry { floatValue }
+  ... on IntMetadataEntry { intValue } ... on TextMetadataEntry { text } } } } } }"""
 
 
 class Client:
@@ -163,3 +167,10 @@ class Client:
         """Backfills that a sensor started, newest first."""
         found = self.dagster.ask(BACKFILLS)["partitionBackfillsOrError"]["results"]
         return [b["id"] for b in found if {"key": "seg/by", "value": "sensor"} in b["tags"]]
+
+    def shown(self, asset: str) -> dict[str, Any]:
+        """The metadata on the page of every partition."""
+        partitions = self.partitions(asset)
+        found = self.dagster.ask(SHOWN, key=self._key(asset), partitions=partitions)
+        events = found["assetNodeOrError"]["latestMaterializationByPartition"]
+        return {event["partition"]: event["metadataEntries"] for event in events if event}
