@@ -1,12 +1,14 @@
 """Verdicts as asset checks: by training run, each with its figures, severity and sentence."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from seg_assets.beta import unwarned
 from seg_assets.partitions import RUNS
+from seg_core.errors import SegError
 
 if TYPE_CHECKING:
     from seg_core.verdicts import Verdict
@@ -36,6 +38,7 @@ SEGMENTATION = {
     "ids_unique": "No id is that of two objects.",
     "none_lost": "Every fragment is in a segment, and no voxel is lost.",
     "up_to_date": "No block of the segmentation is behind the look-up table.",
+    "unchanged": "Raw data, labels and settings are what the run was made from.",
 }
 
 
@@ -63,8 +66,17 @@ def result(verdict: "Verdict") -> dg.AssetCheckResult:
     )
 
 
-def tell(context: dg.AssetExecutionContext, verdicts: Sequence["Verdict"]) -> None:
-    """Verdicts of a step that is about to fail, which would record none of its results."""
+@contextmanager
+def told(context: dg.AssetExecutionContext, verdicts: Sequence["Verdict"]) -> Iterator[None]:
+    """Record verdicts though the body is refused: of a failed step Dagster takes no result."""
+    try:
+        yield
+    except SegError:
+        _tell(context, verdicts)
+        raise
+
+
+def _tell(context: dg.AssetExecutionContext, verdicts: Sequence["Verdict"]) -> None:
     for verdict in verdicts:
         evaluation = dg.AssetCheckEvaluation(
             asset_key=context.asset_key,

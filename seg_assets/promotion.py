@@ -2,8 +2,8 @@
 
 import dagster as dg
 
-from seg_assets.checks import Checked, result, specs, tell
-from seg_assets.failures import failure, refusals
+from seg_assets.checks import Checked, result, specs
+from seg_assets.failures import refusals
 from seg_assets.partitions import RUNS
 from seg_assets.resources import StoreParam
 from seg_assets.training import CHECKPOINT_KEY, DATASPLIT_KEY, OWNERS, SCORES_KEY
@@ -38,18 +38,18 @@ def promotion(context: dg.AssetExecutionContext, config: Promote, store: StorePa
     """
     from seg_core.promotion import compare, promote, promoted
     from seg_core.run import load_run
-    from seg_core.webhook import tell as tell_webhook
+    from seg_core.webhook import tell
 
     with refusals():
         run = load_run(store, context.partition_key)
         verdict = compare(run, _tolerance(store))
         before = promoted(store)
         try:
-            promote(run, anyway=config.anyway, why="materialized in Dagster")
+            with told(context, [verdict]):
+                promote(run, anyway=config.anyway, why="materialized in Dagster")
         except NotReady as refused:
-            tell(context, [verdict])
-            tell_webhook("not_promoted", {"run": run.name, "text": str(refused), **verdict.figures})
-            raise failure(str(refused)) from None
+            tell("not_promoted", {"text": str(refused), "run": run.name, **verdict.figures})
+            raise
     return dg.MaterializeResult(
         metadata={
             "promoted": run.name,

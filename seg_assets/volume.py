@@ -11,6 +11,7 @@ from pydantic import Field
 from seg_assets import pods
 from seg_assets.beta import unwarned
 from seg_assets.blocks import make_blocks
+from seg_assets.checks import PREDICTION, SEGMENTATION, Checked, result, specs, told
 from seg_assets.failures import refusals
 from seg_assets.metadata import picture, table
 from seg_assets.partitions import RUNS, blocks_of, group_of
@@ -128,15 +129,15 @@ def _lut(volume: Volume, fragments: dg.AssetsDefinition) -> dg.AssetsDefinition:
         kinds={"numpy"},
         partitions_def=RUNS,
         deps=[_all_blocks(fragments)],
+        check_specs=specs([volume.name, "lut"], PREDICTION),
         **pods.options("lut", volume),
     )
-    def lut(
-        context: dg.AssetExecutionContext, config: Choice, store: StoreParam
-    ) -> dg.MaterializeResult[None]:
+    def lut(context: dg.AssetExecutionContext, config: Choice, store: StoreParam) -> Checked:
         """Which segment every fragment belongs to, over all blocks: the look-up table.
 
         Refused while the fragments of a block are missing, failed or stale; it names them.
         """
+        from seg_core.checks.prediction import check_prediction
         from seg_core.parameters import own_parameters, set_parameters
         from seg_core.run import load_run
         from seg_core.segment import lut_of_volume
@@ -149,7 +150,9 @@ def _lut(volume: Volume, fragments: dg.AssetsDefinition) -> dg.AssetsDefinition:
                 set_parameters(run, declared, None)
             if config.settings:
                 set_parameters(run, declared, config.settings)
-            made_table, made = lut_of_volume(run, declared, force=config.token(context))
+            verdicts = check_prediction(run, declared)
+            with told(context, verdicts):
+                made_table, made = lut_of_volume(run, declared, force=config.token(context))
         return dg.MaterializeResult(
             metadata={
                 **made_table.figures,
@@ -157,6 +160,7 @@ def _lut(volume: Volume, fragments: dg.AssetsDefinition) -> dg.AssetsDefinition:
                 "other than the best": dg.MetadataValue.json(own_parameters(run, declared)),
                 "made_now": made,
             },
+            check_results=[result(verdict) for verdict in verdicts],
         )
 
     return lut
@@ -194,10 +198,13 @@ def _report(volume: Volume, segmentation: dg.AssetsDefinition) -> dg.AssetsDefin
         kinds={"html"},
         partitions_def=RUNS,
         deps=[_all_blocks(segmentation)],
+        check_specs=specs([volume.name, "report"], SEGMENTATION),
         **pods.options("report", volume),
     )
-    def report(context: dg.AssetExecutionContext, store: StoreParam) -> dg.MaterializeResult[None]:
+    def report(context: dg.AssetExecutionContext, store: StoreParam) -> Checked:
         """Scores where labels exist, statistics, checks and pictures, as one page."""
+        from seg_core.checks.segmentation import check_segmentation
+        from seg_core.checks.unchanged import check_unchanged
         from seg_core.report import make_report
         from seg_core.report.pictures import draw_section
         from seg_core.run import load_run
@@ -208,7 +215,9 @@ def _report(volume: Volume, segmentation: dg.AssetsDefinition) -> dg.AssetsDefin
         with refusals():
             run = load_run(store, context.partition_key)
             declared = load_volume(run.store, volume.name)
-            content = make_report(run, declared)
+            verdicts = [*check_segmentation(run, declared), check_unchanged(run)]
+            with told(context, verdicts):
+                content = make_report(run, declared)
         page = output_of(run, declared).path("report.html")
         rows = [{"source": name, **scores} for name, scores in content["scores"].items()]
         return dg.MaterializeResult(
@@ -220,6 +229,7 @@ def _report(volume: Volume, segmentation: dg.AssetsDefinition) -> dg.AssetsDefin
                 "segments": content["segments"]["count"],
                 **({"scores": table(rows)} if rows else {}),
             },
+            check_results=[result(verdict) for verdict in verdicts],
         )
 
     return report

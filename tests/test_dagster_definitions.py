@@ -13,7 +13,7 @@ from tiny_run import RUN, VOLUME, files_of, make_run, make_volume, middle_chunk,
 
 from seg_assets.__main__ import commands
 from seg_assets.automation import register_runs
-from seg_assets.checks import DATASPLIT
+from seg_assets.checks import DATASPLIT, PREDICTION, SEGMENTATION
 from seg_assets.definitions import definitions_of
 from seg_assets.failures import NAMED, sentence_of
 from seg_assets.home import open_instance
@@ -283,11 +283,17 @@ def test_materialize_makes_everything_once(
             key = dg.AssetKey(["phantom", step])
             assert len(instance.get_materialized_partitions(key)) == 20
         assert instance.get_materialized_partitions(dg.AssetKey("checkpoint")) == {"tiny"}
+        for asset, checks in (("lut", PREDICTION), ("report", SEGMENTATION)):
+            key = dg.AssetKey(["phantom", asset])
+            told = instance.event_log_storage.get_latest_asset_check_execution_by_key(
+                [dg.AssetCheckKey(key, name) for name in checks]
+            )
+            assert len(told) == len(checks)
     before = files_of(store, "tiny")
     assert materialize("tiny", "phantom").exit_code == 0
     now = files_of(store, "tiny")
-    reports = {"report.json", "report.html"}
-    assert {name for name in now if now[name] != before[name]} <= reports
+    again = {"report.json", "report.html", *(name for name in now if name.startswith("checks/"))}
+    assert {name for name in now if now[name] != before[name]} <= again
 
 
 def test_materialize_says_what_failed(

@@ -5,6 +5,7 @@ from seg_core.checks.datasplit import check_datasplit
 from seg_core.checks.prediction import check_prediction
 from seg_core.checks.scores import check_scores
 from seg_core.checks.segmentation import check_segmentation
+from seg_core.checks.unchanged import check_unchanged
 from seg_core.lut import read_table
 from seg_core.run import Run
 from seg_core.states import begun, output_of
@@ -18,7 +19,7 @@ def check_run(run: Run) -> list[Verdict]:
     Raises:
         SegError: a source of its datasplit cannot be opened.
     """
-    verdicts = check_datasplit(run)
+    verdicts = [*check_datasplit(run), check_unchanged(run)]
     if run.store.exists(f"{run.folder}/{BEST}"):
         verdicts += check_scores(run)
     write_verdicts(run.store, run.folder, verdicts)
