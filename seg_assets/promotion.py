@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from seg_assets.checks import Checked, result, specs
+from seg_assets.checks import Checked, result, specs, told
 from seg_assets.failures import refusals
 from seg_assets.partitions import RUNS
 from seg_assets.resources import StoreParam
