@@ -13,7 +13,11 @@ DIGEST = 32
 
 def fingerprint(*parts: Any) -> str:
     """A digest of anything that JSON can hold; equal for equal content, in any order of keys."""
-    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), default=str)
+    return digest(json.dumps(parts, sort_keys=True, separators=(",", ":"), default=str))
+
+
+def digest(text: str) -> str:
+    """A digest of a text."""
     return xxhash.xxh3_128_hexdigest(text.encode())
 
 

@@ -8,6 +8,7 @@ nanometres. Whole numbers of voxels keep neighbouring blocks exactly adjacent, w
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 
 from seg_core.errors import SegError
@@ -124,7 +125,7 @@ class BlockGrid:
     roi: Box
     block: Triple
 
-    @property
+    @cached_property
     def counts(self) -> Triple:
         """Blocks along each axis."""
         return triple([-(-s // b) for s, b in zip(self.roi.shape, self.block, strict=True)])

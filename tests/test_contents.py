@@ -6,10 +6,11 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from seg_core.fingerprint import fingerprint
 from seg_core.geometry import Box, triple
 from seg_core.store import Store
 from seg_core.volumes.contents import Index, pieces, region_content
-from seg_core.volumes.ome_zarr import ZarrArray, create
+from seg_core.volumes.ome_zarr import ZarrArray, create, region_stamp
 
 ends = st.tuples(st.integers(-5, 40), st.integers(1, 300))
 
@@ -50,6 +51,13 @@ def test_a_digest_is_of_the_voxels_of_the_region_alone(tmp_path: Path) -> None:
     data[3, 10, 19] += 1
     array.write(box, data)
     assert region_content(array, region) != first
+
+
+def test_a_stamp_is_a_fingerprint_of_the_chunks_that_a_box_reads() -> None:
+    array = ZarrArray("nowhere", Box.of_shape((9, 9, 9)), None, "uint8", (1.0, 1.0, 1.0), (4, 4, 4))
+    stamps = {(0, 0, 1): '7@"a\\b"é;', (1, 0, 1): "8@1.5;", (2, 2, 2): "9@2;"}
+    chunks = [[0, 0, 1, stamps[0, 0, 1]], [0, 1, 1, ""], [1, 0, 1, stamps[1, 0, 1]], [1, 1, 1, ""]]
+    assert region_stamp(array, stamps, Box((0, 0, 4), (5, 5, 6))) == fingerprint(chunks)
 
 
 def test_an_index_reads_again_what_has_another_stamp(tmp_path: Path) -> None:
