@@ -19,7 +19,7 @@ LOOKED_AT = 100  # newest backfills: more than end between two looks
 )
 def tell_ended_backfills(context: dg.SensorEvaluationContext) -> dg.SkipReason:
     """Look at the backfills that ended badly since the last look."""
-    from seg_core.webhook import tell
+    from seg_core.lifecycle.webhook import tell
 
     statuses = [BulkActionStatus.COMPLETED_FAILED, BulkActionStatus.FAILED]
     ended = context.instance.get_backfills(

@@ -8,7 +8,7 @@ from seg_assets.partitions import RUNS
 from seg_assets.resources import StoreParam
 from seg_assets.training import CHECKPOINT_KEY, DATASPLIT_KEY, OWNERS, SCORES_KEY
 from seg_core.errors import NotReady, SegError
-from seg_core.retrain import RetrainConfig, load_retrain, next_run
+from seg_core.lifecycle.retrain import RetrainConfig, load_retrain, next_run
 from seg_core.store import Store
 
 CHECK = {"no_regression": "Not worse than the promoted run on the same validation volumes."}
@@ -36,9 +36,9 @@ def promotion(context: dg.AssetExecutionContext, config: Promote, store: StorePa
     A run that got worse beyond the tolerance of retrain.yaml is not promoted. All promotions
     stay in the store; the job `roll_back` returns to the one before.
     """
-    from seg_core.promotion import compare, promote, promoted
+    from seg_core.lifecycle.promotion import compare, promote, promoted
+    from seg_core.lifecycle.webhook import tell
     from seg_core.run import load_run
-    from seg_core.webhook import tell
 
     with refusals():
         run = load_run(store, context.partition_key)
@@ -68,7 +68,7 @@ def _tolerance(store: Store) -> float:
 @dg.op(name="return_to_the_one_before", out=dg.Out(dg.Nothing))
 def _roll_back(context: dg.OpExecutionContext, store: StoreParam) -> None:
     """Return to the run that was promoted before."""
-    from seg_core.promotion import promoted, roll_back
+    from seg_core.lifecycle.promotion import promoted, roll_back
 
     with refusals():
         before = promoted(store)

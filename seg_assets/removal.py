@@ -23,7 +23,7 @@ class Remove(dg.Config):
 @dg.op(name="remove", out=dg.Out(dg.Nothing))
 def _remove(context: dg.OpExecutionContext, config: Remove, store: StoreParam) -> None:
     """Say what is freed, and free it."""
-    from seg_core.removal import plan_removal, remove
+    from seg_core.lifecycle.removal import plan_removal, remove
 
     with refusals():
         plan = plan_removal(store, config.run, archive=config.archive)

@@ -14,8 +14,8 @@ from seg_assets.partitions import RUNS
 from seg_assets.resources import StoreParam
 
 if TYPE_CHECKING:
-    from seg_core.best import Best
     from seg_core.run import Run
+    from seg_core.validation.best import Best
 
 GROUP = "training"
 OWNERS = ["team:segmentation"]
@@ -172,10 +172,10 @@ def validation_scores(context: dg.AssetExecutionContext, store: StoreParam) -> C
 
     Everything downstream takes the checkpoint and the parameters that were chosen here.
     """
-    from seg_core.best import read_scores
     from seg_core.report.charts import draw_sweep
     from seg_core.run import load_run
     from seg_core.validate import validate
+    from seg_core.validation.best import read_scores
 
     with refusals():
         run = load_run(store, context.partition_key)

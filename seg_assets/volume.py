@@ -209,7 +209,7 @@ def _report(volume: Volume, segmentation: dg.AssetsDefinition) -> dg.AssetsDefin
         from seg_core.report.pictures import draw_section
         from seg_core.run import load_run
         from seg_core.states import output_of
-        from seg_core.view import link_to, neuroglancer_link
+        from seg_core.view.links import link_to, neuroglancer_link
         from seg_core.volumes.declared import load_volume
 
         with refusals():

@@ -4,10 +4,10 @@ import math
 
 import pydantic
 
-from seg_core.best import read_best
 from seg_core.errors import SegError
 from seg_core.postprocess.postprocess import Joined, Parameters
 from seg_core.run import Run
+from seg_core.validation.best import read_best
 from seg_core.volumes.declared import Volume
 
 

@@ -2,15 +2,15 @@
 
 from typing import Any
 
-from seg_core.best import BEST, read_best, read_scores
 from seg_core.blockwise.records import BlockState, Record, State
 from seg_core.datasplit import FILE as DATASPLIT
 from seg_core.datasplit import contents_of, indexed_content
 from seg_core.errors import SegError
 from seg_core.run import Run
-from seg_core.scoring import scored_from, validation_sources
 from seg_core.source import Source, open_sources
 from seg_core.training.checkpoint import iterations
+from seg_core.validation.best import BEST, read_best, read_scores
+from seg_core.validation.scoring import scored_from, validation_sources
 from seg_core.volumes.contents import Index
 
 

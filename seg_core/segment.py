@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from seg_core.best import read_best
 from seg_core.blockwise.engine import Options, Outcome
 from seg_core.blockwise.stage import block_states
 from seg_core.checks.scores import refuse_bad_scores
@@ -14,6 +13,7 @@ from seg_core.predict import Predict, predict
 from seg_core.run import Run
 from seg_core.segmentation import make_segmentation
 from seg_core.states import Unfinished, begun, lut_state_of, output_of, states_of, unfinished
+from seg_core.validation.best import read_best
 from seg_core.volumes.declared import Volume
 
 __all__ = [

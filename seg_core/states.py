@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 
-from seg_core.best import read_best
 from seg_core.blockwise.output import Output
 from seg_core.blockwise.records import BlockState, State
 from seg_core.blockwise.stage import Stage, block_states, judge_blocks
@@ -12,6 +11,7 @@ from seg_core.parameters import chosen_parameters
 from seg_core.predict import Predict
 from seg_core.run import Run
 from seg_core.segmentation import Segmentation
+from seg_core.validation.best import read_best
 from seg_core.volumes.declared import Volume
 
 UP_TO_DATE: tuple[State, ...] = ("done", "skipped")

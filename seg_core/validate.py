@@ -7,14 +7,14 @@ from contextlib import suppress
 import pandas as pd
 from tqdm import tqdm
 
-from seg_core.best import BEST, Best, choose, read_best, read_scores
 from seg_core.checks.scores import check_scores
 from seg_core.errors import NotReady, SegError
 from seg_core.lease import Lease
 from seg_core.run import Run
-from seg_core.scoring import score, scored_from, validation_sources
 from seg_core.train import OnLog, train
 from seg_core.training.checkpoint import iterations
+from seg_core.validation.best import BEST, Best, choose, read_best, read_scores
+from seg_core.validation.scoring import score, scored_from, validation_sources
 from seg_core.verdicts import write_verdicts
 
 

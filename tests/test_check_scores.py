@@ -9,7 +9,6 @@ import pytest
 from click.testing import CliRunner
 from tiny_run import make_run, make_volume
 
-from seg_core.best import Best, read_best
 from seg_core.blockwise.engine import Options
 from seg_core.checks.scores import (
     CHECKS,
@@ -27,6 +26,7 @@ from seg_core.store import Store
 from seg_core.tasks.one_hot import OneHot
 from seg_core.train import train
 from seg_core.validate import validate
+from seg_core.validation.best import Best, read_best
 from seg_core.verdicts import read_verdicts, write_verdicts
 from seg_core.volumes.declared import Volume, load_volume
 

@@ -9,12 +9,12 @@ from click.testing import CliRunner
 from test_report import Page, assert_self_contained, assert_shown
 from tiny_run import RUN, make_results, opened, segmented
 
-from seg_core.best import read_best
 from seg_core.cli import seg
 from seg_core.errors import SegError
 from seg_core.report.side_by_side import _best, _leaves, compare_runs, write_comparison
 from seg_core.run import Run, add_run
 from seg_core.train import training_rows
+from seg_core.validation.best import read_best
 from seg_core.volumes.declared import Volume
 
 

@@ -15,7 +15,7 @@ from dagster._core.events import DagsterEventType
 from tiny_run import RUN, make_run, make_volume
 
 from seg_assets.definitions import definitions_of
-from seg_core.promotion import promoted, read_history
+from seg_core.lifecycle.promotion import promoted, read_history
 from seg_core.run import add_run
 from seg_core.store import Store
 

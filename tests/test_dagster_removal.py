@@ -8,10 +8,10 @@ import pytest
 from tiny_run import opened, segmented
 
 from seg_assets.definitions import definitions_of
-from seg_core.best import read_best
-from seg_core.promotion import promote
+from seg_core.lifecycle.promotion import promote
 from seg_core.run import run_names
 from seg_core.store import Store
+from seg_core.validation.best import read_best
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,6 @@ from faulty_proxy import FaultyProxy, Request
 from gcs_server import BUCKET, reached_at
 from tiny_run import RAW_CHUNK, VOLUME, make_run
 
-from seg_core.best import read_best
 from seg_core.blockwise.engine import Options
 from seg_core.blockwise.records import Records
 from seg_core.errors import SegError
@@ -34,6 +33,7 @@ from seg_core.store import Store
 from seg_core.train import train
 from seg_core.training.checkpoint import checkpoint_path, load_network
 from seg_core.validate import validate
+from seg_core.validation.best import read_best
 from seg_core.volumes.declared import add_volume, load_volume
 from seg_core.volumes.importing import import_array
 from seg_core.volumes.ome_zarr import ZarrArray, chunk_stamps, create, open_array

@@ -19,7 +19,6 @@ from test_gcs import SIZE, voxels
 from tiny_run import make_run, make_volume
 
 from seg_core import remote
-from seg_core.best import Best
 from seg_core.blockwise.engine import Options
 from seg_core.blockwise.records import Record, Records
 from seg_core.errors import BlocksFailed, SegError
@@ -28,6 +27,7 @@ from seg_core.lease import Lease
 from seg_core.segment import fragment_volume, predict_volume
 from seg_core.store import Store
 from seg_core.train import train
+from seg_core.validation.best import Best
 from seg_core.volumes.declared import load_volume
 from seg_core.volumes.ome_zarr import ZarrArray, create, open_array
 

@@ -10,7 +10,6 @@ import pytest
 from click.testing import CliRunner
 from tiny_run import files_of, opened, segmented
 
-from seg_core.best import read_best
 from seg_core.blockwise.engine import Options
 from seg_core.cli import seg
 from seg_core.errors import SegError
@@ -27,6 +26,7 @@ from seg_core.segment import (
     unfinished,
 )
 from seg_core.store import Store
+from seg_core.validation.best import read_best
 
 
 @pytest.fixture(scope="module")

@@ -10,13 +10,12 @@ import pytest
 from click.testing import CliRunner, Result
 from tiny_project import add, copy_of, finish, make_project
 
-from seg_core.best import read_best
 from seg_core.blockwise.engine import Options
 from seg_core.cli import seg
-from seg_core.comparison import mean_score
 from seg_core.errors import Busy, NotReady, SegError
 from seg_core.lease import Lease
-from seg_core.promotion import (
+from seg_core.lifecycle.comparison import mean_score
+from seg_core.lifecycle.promotion import (
     compare,
     is_as_good,
     promote,
@@ -29,6 +28,7 @@ from seg_core.run import Run, load_run
 from seg_core.segment import predict_volume, segment_volume
 from seg_core.source import open_source
 from seg_core.store import Store
+from seg_core.validation.best import read_best
 from seg_core.verdicts import read_verdicts
 from seg_core.volumes.declared import load_volume
 from seg_core.volumes.ome_zarr import open_array

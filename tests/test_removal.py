@@ -17,8 +17,8 @@ from seg_core.blockwise.engine import Options
 from seg_core.cli import seg
 from seg_core.errors import Busy, NotReady, SegError
 from seg_core.lease import Lease
-from seg_core.promotion import promote, roll_back
-from seg_core.removal import plan_removal, remove
+from seg_core.lifecycle.promotion import promote, roll_back
+from seg_core.lifecycle.removal import plan_removal, remove
 from seg_core.report import make_report
 from seg_core.run import load_run, run_names
 from seg_core.segment import predict_volume, segment_volume

@@ -12,7 +12,6 @@ from PIL import Image
 from tiny_run import opened as tiny
 from tiny_run import segmented
 
-from seg_core.best import read_scores
 from seg_core.geometry import Box
 from seg_core.report import charts, colours
 from seg_core.report.pictures import draw_section, draw_sources, panels_of, section_through
@@ -20,6 +19,7 @@ from seg_core.run import Run
 from seg_core.tasks.affinities import Affinities
 from seg_core.tasks.one_hot import OneHot
 from seg_core.train import training_rows
+from seg_core.validation.best import read_scores
 from seg_core.volumes.declared import Volume
 
 CLASSES = OneHot(classes={"a": [5], "b": [7, 8]})

@@ -14,10 +14,10 @@ from click.testing import CliRunner
 from tiny_project import add, copy_of, finish, make_project
 
 from seg_core.cli import seg
-from seg_core.cron import check_cron
 from seg_core.errors import SegError
-from seg_core.promotion import compare, promote, promoted
-from seg_core.retrain import load_retrain, next_run
+from seg_core.lifecycle.cron import check_cron
+from seg_core.lifecycle.promotion import compare, promote, promoted
+from seg_core.lifecycle.retrain import load_retrain, next_run
 from seg_core.run import Run, load_run, run_names
 from seg_core.store import Store
 from seg_core.training.start import read_start

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from tiny_run import RUN, make_run, make_volume
 
-from seg_core.best import read_best, read_scores
 from seg_core.errors import SegError
 from seg_core.run import Run, add_run
 from seg_core.store import Store
@@ -14,6 +13,7 @@ from seg_core.train import train
 from seg_core.training.checkpoint import checkpoint_path
 from seg_core.training.stop import Stop
 from seg_core.validate import Best, train_and_score, validate
+from seg_core.validation.best import read_best, read_scores
 
 EVERY_FOUR = RUN.replace("iterations: 12", "iterations: 12, checkpoint_interval: 4") + (
     "validation: {interval: 4}\n"

@@ -17,13 +17,13 @@ from click.testing import CliRunner
 from numpy.typing import NDArray
 from skimage.metrics import adapted_rand_error, variation_of_information
 
-from seg_core.best import choose, read_best, read_scores
 from seg_core.cli import seg
 from seg_core.errors import NotReady, SegError
 from seg_core.run import add_run, load_run
 from seg_core.segment import output_of
 from seg_core.store import Store
 from seg_core.validate import validate
+from seg_core.validation.best import choose, read_best, read_scores
 from seg_core.volumes.declared import load_volume
 from seg_core.volumes.ome_zarr import open_array
 

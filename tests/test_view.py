@@ -25,8 +25,8 @@ from seg_core.report import make_report
 from seg_core.run import load_run
 from seg_core.segment import predict_volume, segment_volume
 from seg_core.store import Store
-from seg_core.view import link_to, neuroglancer_link
-from seg_core.view_server import serve
+from seg_core.view.links import link_to, neuroglancer_link
+from seg_core.view.server import serve
 from seg_core.volumes.declared import add_volume, load_volume
 
 CHROMIUM = [
@@ -121,7 +121,7 @@ def test_a_link_places_every_array_on_the_grid_of_the_volume(store: Store) -> No
 
 def test_links_load_nothing_heavy() -> None:
     code = (
-        "import sys, seg_core.view; "
+        "import sys, seg_core.view.links; "
         "print([m for m in ('torch', 'neuroglancer', 'numpy') if m in sys.modules])"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

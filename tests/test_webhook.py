@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from seg_core import webhook
-from seg_core.webhook import tell
+from seg_core.lifecycle import webhook
+from seg_core.lifecycle.webhook import tell
 
 SECRET = "T0-secret"
 
@@ -58,7 +58,7 @@ def receiver(patch: pytest.MonkeyPatch, *codes: int) -> Iterator[Receiver]:
 def quick(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(webhook, "PAUSES", (0.02, 0.04))
     monkeypatch.setattr(webhook, "TIMEOUT_SECONDS", 0.3)
-    caplog.set_level(logging.INFO, logger="seg_core.webhook")
+    caplog.set_level(logging.INFO, logger="seg_core.lifecycle.webhook")
 
 
 def test_an_event_is_delivered(

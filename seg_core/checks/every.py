@@ -1,6 +1,5 @@
 """All checks that can be made of a run by now; their verdicts are kept in the store."""
 
-from seg_core.best import BEST
 from seg_core.checks.datasplit import check_datasplit
 from seg_core.checks.prediction import check_prediction
 from seg_core.checks.scores import check_scores
@@ -9,6 +8,7 @@ from seg_core.checks.unchanged import check_unchanged
 from seg_core.lut import read_table
 from seg_core.run import Run
 from seg_core.states import begun, output_of
+from seg_core.validation.best import BEST
 from seg_core.verdicts import Verdict, write_verdicts
 from seg_core.volumes.declared import Volume
 

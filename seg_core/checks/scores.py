@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from seg_core.best import Best, read_best, read_scores
 from seg_core.evaluate import better
 from seg_core.fingerprint import fingerprint
 from seg_core.run import Run
-from seg_core.scoring import validation_sources
 from seg_core.source import Source
 from seg_core.tasks.task import Task
+from seg_core.validation.best import Best, read_best, read_scores
+from seg_core.validation.scoring import validation_sources
 from seg_core.verdicts import Verdict, read_verdicts, refuse_blocked
 
 CHECKS = ("scores_finite", "better_than_trivial")

@@ -41,15 +41,15 @@ def promote(
 
 
 def _back(store: Store, as_json: bool) -> None:
-    from seg_core.promotion import roll_back
+    from seg_core.lifecycle.promotion import roll_back
 
     now = roll_back(store)
     show({"run": now}, as_json, lambda: [f"run {now} is promoted again"])
 
 
 def _promote(store: Store, run: str, tolerance: float, anyway: bool, as_json: bool) -> None:
-    from seg_core.promotion import compare
-    from seg_core.promotion import promote as promote_run
+    from seg_core.lifecycle.promotion import compare
+    from seg_core.lifecycle.promotion import promote as promote_run
     from seg_core.run import load_run
 
     found = load_run(store, run)
@@ -60,7 +60,7 @@ def _promote(store: Store, run: str, tolerance: float, anyway: bool, as_json: bo
 
 
 def _show(store: Store, as_json: bool) -> None:
-    from seg_core.promoted import promoted, read_history
+    from seg_core.lifecycle.promoted import promoted, read_history
 
     now, history = promoted(store), read_history(store)
     show(

@@ -23,7 +23,7 @@ def remove_run(
     Of an archived run everything can be made again. The promoted run, those that it came from
     and those that a roll-back would reach are protected.
     """
-    from seg_core.removal import plan_removal, remove
+    from seg_core.lifecycle.removal import plan_removal, remove
 
     opened = Store(store)
     plan = plan_removal(opened, name, archive=archive)

@@ -18,7 +18,7 @@ def retrain(dry_run: bool, store: str | None, as_json: bool) -> None:
     The run's file is that of the template; it starts from the promoted run. There is a reason if
     labels, raw data or settings changed since the last run that came from the template.
     """
-    from seg_core.retrain import RECORD, Retrained, next_run, plan_run
+    from seg_core.lifecycle.retrain import RECORD, Retrained, next_run, plan_run
 
     opened, now = Store(store), datetime.now(UTC)
     found = plan_run(opened, now) if dry_run else next_run(opened, now)

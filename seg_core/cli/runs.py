@@ -32,7 +32,7 @@ def run_add(file: str, store: str | None) -> None:
 @JSON
 def run_list(store: str | None, as_json: bool) -> None:
     """Every run; which is promoted, and which are archived."""
-    from seg_core.promoted import promoted
+    from seg_core.lifecycle.promoted import promoted
     from seg_core.run import ARCHIVED, run_names
 
     opened = Store(store)

@@ -18,8 +18,8 @@ from seg_core.store import Store
 def view(run: str | None, volume: str | None, port: int, no_open: bool, store: str | None) -> None:
     """Show RUN on VOLUME in neuroglancer, and serve its reports; all runs unless given."""
     from seg_core.run import load_run
-    from seg_core.view import neuroglancer_link
-    from seg_core.view_server import serve, shown
+    from seg_core.view.links import neuroglancer_link
+    from seg_core.view.server import serve, shown
     from seg_core.volumes.declared import load_volume
 
     if run is not None and volume is None:

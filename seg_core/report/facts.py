@@ -8,11 +8,11 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from seg_core.best import Best
 from seg_core.blockwise.output import Output
 from seg_core.blockwise.records import BlockState, Record, Records
 from seg_core.lut import read_table
 from seg_core.run import Run
+from seg_core.validation.best import Best
 from seg_core.verdicts import read_verdicts
 
 PACKAGES = ("seg", "torch", "monai", "numpy", "zarr", "tensorstore", "daisy", "dagster")

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from seg_core.best import read_best, read_scores
 from seg_core.blockwise.output import Output
 from seg_core.errors import NotReady
 from seg_core.geometry import Box
@@ -16,6 +15,7 @@ from seg_core.run import Run
 from seg_core.segment import lut_state_of, output_of, states_of
 from seg_core.segmentation import Segmentation
 from seg_core.train import training_rows
+from seg_core.validation.best import read_best, read_scores
 from seg_core.volumes.declared import Volume
 from seg_core.volumes.ome_zarr import ZarrArray, open_array
 

@@ -3,7 +3,6 @@
 import math
 from typing import Any
 
-from seg_core.best import read_best
 from seg_core.errors import NotReady, SegError
 from seg_core.evaluate import better
 from seg_core.fingerprint import fingerprint
@@ -15,6 +14,7 @@ from seg_core.report.pictures import Panel, Section, raw_picture, section_throug
 from seg_core.run import Run, resolve
 from seg_core.segment import output_of
 from seg_core.train import training_rows
+from seg_core.validation.best import read_best
 from seg_core.volumes.declared import Volume, load_volume, volume_names
 from seg_core.volumes.ome_zarr import open_array
 

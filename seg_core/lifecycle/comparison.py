@@ -4,13 +4,13 @@ import math
 
 import pandas as pd
 
-from seg_core.best import Best, read_best, read_scores
 from seg_core.datasplit import read_datasplit
 from seg_core.fingerprint import fingerprint
 from seg_core.lease import Lease
 from seg_core.run import Run
-from seg_core.scoring import score, scored_from, to_text
 from seg_core.source import Source
+from seg_core.validation.best import Best, read_best, read_scores
+from seg_core.validation.scoring import score, scored_from, to_text
 
 Scores = dict[str, float]
 

@@ -3,15 +3,15 @@
 import math
 from typing import Any
 
-from seg_core.best import read_best
-from seg_core.comparison import compared_from, mean_score, why_incomparable
 from seg_core.errors import NotReady, SegError
 from seg_core.evaluate import higher_is_better
 from seg_core.lease import Lease
-from seg_core.promoted import note, promoted, read_history, standing
+from seg_core.lifecycle.comparison import compared_from, mean_score, why_incomparable
+from seg_core.lifecycle.promoted import note, promoted, read_history, standing
 from seg_core.run import Run, load_run
-from seg_core.scoring import validation_sources
 from seg_core.store import Store
+from seg_core.validation.best import read_best
+from seg_core.validation.scoring import validation_sources
 from seg_core.verdicts import Verdict, read_verdicts, write_verdicts
 
 __all__ = ["compare", "promote", "promoted", "read_history", "roll_back", "standing"]

@@ -8,11 +8,11 @@ from zoneinfo import ZoneInfo
 import yaml
 from pydantic import AfterValidator, NonNegativeFloat
 
-from seg_core.cron import check_cron
 from seg_core.datasplit import FILE as DATASPLIT
 from seg_core.datasplit import indexed_content
 from seg_core.errors import SegError
 from seg_core.fingerprint import fingerprint
+from seg_core.lifecycle.cron import check_cron
 from seg_core.run import Run, RunConfig, add_run, check_start, load_run, run_names
 from seg_core.schema import Strict, parse
 from seg_core.source import open_sources
@@ -169,7 +169,7 @@ def _fingerprint(given: dict[str, Any], data: list[list[str]]) -> str:
 
 def _write(template: Run, name: str) -> tuple[bytes, dict[str, Any]]:
     """The file of a new run, and what of the record says where it starts."""
-    from seg_core.promotion import promoted  # it scores, so it brings torch with it
+    from seg_core.lifecycle.promotion import promoted  # it scores, so it brings torch with it
 
     store = template.store
     content = yaml.safe_load(store.read_bytes(f"runs/{template.name}.yaml"))

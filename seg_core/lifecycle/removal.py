@@ -7,14 +7,14 @@ leaves nothing that looks whole; the same removal then goes on.
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from seg_core.best import read_best
 from seg_core.errors import SegError
 from seg_core.lease import Lease, refuse_held
-from seg_core.promoted import standing
+from seg_core.lifecycle.promoted import standing
 from seg_core.run import ARCHIVED, load_run, removal_mark
 from seg_core.schema import check_name
 from seg_core.store import Store
 from seg_core.training.start import FILE as START
+from seg_core.validation.best import read_best
 
 SMALL = ("checks", "lut", "report")
 """Folders of a run on a volume that an archive keeps; its table keeps the ids of segments."""

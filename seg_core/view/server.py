@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 from seg_core.errors import SegError
 from seg_core.run import load_run, run_names
 from seg_core.store import Store
-from seg_core.view import CLIENT, neuroglancer_link, view_url
+from seg_core.view.links import CLIENT, neuroglancer_link, view_url
 from seg_core.volumes.declared import load_volume, volume_names
 
 LOCAL = ("localhost", "127.0.0.1")

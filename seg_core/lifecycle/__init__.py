@@ -1,0 +1,1 @@
+"""A run after its training: compared, promoted, trained again, archived, deleted; who is told."""

@@ -1,0 +1,1 @@
+"""Neuroglancer and the reports in a browser: links, and the small server behind them."""
