@@ -4,10 +4,15 @@ A step of `seg_core` passes over what is done. Dagster is told of those blocks t
 figures that they had: it asked for them, and takes what it does not hear of for failed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
 import dagster as dg
+from dagster._core.execution.context.metadata_logging import (
+    AssetMetadataHandle,
+    OutputMetadataAccumulator,
+)
+from dagster._utils.merger import merge_dicts
 
 from seg_assets.failures import failure, sentence_of
 from seg_core.blockwise.records import Record, Records
@@ -19,6 +24,7 @@ if TYPE_CHECKING:
     from seg_core.run import Run
     from seg_core.volumes.declared import Volume
 
+Metadata: TypeAlias = dict[str, float | str]
 Step: TypeAlias = "Callable[[Run, Volume, list[str] | None, Options], Outcome]"
 
 
@@ -122,14 +128,29 @@ class _Part:
 
     def tell_rest(self, at_success: bool) -> None:
         """Tell of the blocks passed over; at success Dagster records every block by itself."""
-        for key, record in self.done.items():
-            if at_success:
-                self.context.add_asset_metadata(
-                    _metadata(record), self.context.asset_key, self.partitions[key]
-                )
-            elif key not in self.told:
+        if at_success:
+            shown = {self.partitions[k]: _metadata(record) for k, record in self.done.items()}
+            _show_at_success(self.context, shown)
+            return
+        for key in self.done:
+            if key not in self.told:
                 self._tell(key)
 
 
-def _metadata(record: Record) -> dict[str, float | str]:
+def _show_at_success(context: dg.AssetExecutionContext, shown: Mapping[str, Metadata]) -> None:
+    """What each partition's event will show: `context.add_asset_metadata` for all at once.
+
+    That method lists the volume's partitions of all runs for every block, and asks the database
+    twice: more than half of the time of passing over 1,000 blocks on Postgres.
+    """
+    step = context.get_step_execution_context()
+    added = {
+        AssetMetadataHandle(asset_key=context.asset_key, partition_key=key): metadata
+        for key, metadata in shown.items()
+    }
+    all_shown = merge_dicts(step._metadata_accumulator.per_output_metadata, added)
+    step._metadata_accumulator = OutputMetadataAccumulator(per_output_metadata=all_shown)
+
+
+def _metadata(record: Record) -> Metadata:
     return {**record.figures, "content": record.content}
