@@ -153,4 +153,6 @@ def _show_at_success(context: dg.AssetExecutionContext, shown: Mapping[str, Meta
 
 
 def _metadata(record: Record) -> Metadata:
+    if record.state == "skipped":
+        return {"state": "skipped: outside the mask"}
     return {**record.figures, "content": record.content}
