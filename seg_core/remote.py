@@ -26,6 +26,7 @@ RETRIES = {
 }
 """For a tensorstore context; its own would be 32 tries, a quarter of an hour."""
 
+_LIBRARIES = ("aiobotocore", "aiohttp", "botocore", "gcsfs", "google", "requests")
 _REFUSED = ("401", "403", "anonymous caller", "credential", "forbidden", "access denied")
 
 
@@ -94,20 +95,25 @@ def kvstore(uri: str) -> Any:
 
 @contextmanager
 def reaching(uri: str) -> Iterator[None]:
-    """Turn whatever a library raises about an object store into one sentence.
+    """Turn whatever a library raises of an object store into one sentence.
 
     Raises:
-        SegError: it did not answer, or refused.
-        FileNotFoundError, FileExistsError: as they come.
+        SegError: it did not answer, or refused. All other errors are as they were.
     """
     try:
         yield
-    except (SegError, FileNotFoundError, FileExistsError):
+    except (FileNotFoundError, FileExistsError):
         raise
-    except Exception as error:  # every library has its own kinds
-        if not is_remote(uri):
+    except Exception as error:
+        if not (is_remote(uri) and _of_the_store(error)):
             raise
         raise SegError(unreachable(uri, error)) from error
+
+
+def _of_the_store(error: Exception) -> bool:
+    library = type(error).__module__.partition(".")[0]
+    # of tensorstore and of a request that is wrong: a plain ValueError, while zarr has its own
+    return isinstance(error, OSError) or library in _LIBRARIES or type(error) is ValueError
 
 
 def unreachable(uri: str, error: Exception) -> str:

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier, Event
 from time import monotonic
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -20,9 +21,13 @@ from faulty_proxy import FaultyProxy, Request
 from gcs_server import BUCKET, reached_at
 from tiny_run import RAW_CHUNK, VOLUME, make_run
 
+from seg_core.blockwise import make_block
 from seg_core.blockwise.engine import Options
+from seg_core.blockwise.output import Output
 from seg_core.blockwise.records import Records
+from seg_core.blockwise.stage import Work
 from seg_core.errors import SegError
+from seg_core.fragments import Fragments
 from seg_core.geometry import Box
 from seg_core.lease import Lease
 from seg_core.lut import read_slice, read_table
@@ -30,6 +35,7 @@ from seg_core.phantom import make_phantom
 from seg_core.report import make_report
 from seg_core.segment import output_of, predict_volume, segment_volume, states_of
 from seg_core.store import Store
+from seg_core.tasks.affinities import Affinities
 from seg_core.train import train
 from seg_core.training.checkpoint import checkpoint_path, load_network
 from seg_core.validate import validate
@@ -213,6 +219,24 @@ def test_two_at_once_end_as_one_or_one_refuses(made: tuple[Store, Store], gs_uri
     assert not [p for p in store.fs.find(store.uri) if p.endswith(".lock")]
 
 
+def test_of_a_block_at_most_ten_seconds_and_a_piece_are_lost(
+    gs_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a process that is killed now leaves behind, piece by piece of 4 s each."""
+    clock = SimpleNamespace(monotonic=lambda: now)
+    monkeypatch.setattr(make_block, "time", clock)
+    output = Output(Store(gs_uri), "runs/r/v", None)  # type: ignore[arg-type]
+    stage, work = Fragments(output, Affinities(), 1), Work("z0000y0000x0000", {"all": "same"})
+    now, found = 0.0, []
+    with make_block._Parts(stage, work) as parts:
+        for number in range(20):
+            now += 4
+            parts.note(number, "digest")
+            found.append(len(stage.records.read_parts(work.key, work.inputs, work.force)))
+            assert (number + 1 - found[-1]) * 4 < 10 + 4
+    assert len(set(found)) == 7  # it is not written for every piece
+
+
 def test_one_of_many_creates_a_file(gs_uri: str) -> None:
     store = Store(gs_uri)
     for number in range(10):
@@ -300,6 +324,14 @@ def test_what_others_write_is_seen_at_once(gs_uri: str) -> None:
     assert not [p for p in store.fs.find(store.uri) if "/c/" in p]
 
 
+def test_many_who_make_the_same_array_keep_one(gs_uri: str) -> None:
+    box = Box.of_shape((8, 8, 8))
+    array = ZarrArray(f"{gs_uri}/a.zarr", box, None, "uint8", SIZE, (8, 8, 8))
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda _: create(array), range(8))) == [array] * 8
+    assert open_array(array.uri) == array
+
+
 def test_the_stamp_of_a_chunk_changes_with_its_bytes_only(gs_uri: str) -> None:
     box = Box.of_shape((16, 8, 8))
     array = create(ZarrArray(f"{gs_uri}/a.zarr", box, None, "uint8", SIZE, (8, 8, 8)))
@@ -351,6 +383,9 @@ def test_what_is_not_there_is_said(gs_uri: str) -> None:
     nowhere = f"gs://none-{uuid4().hex[:6]}/s"
     with pytest.raises(SegError, match=r"no OME-Zarr is there .*seg import SOURCE gs://"):
         open_array(f"{gs_uri}/none.zarr")
+    zarr.create_array(f"{gs_uri}/bare.zarr", shape=(2, 2, 2), chunks=(2, 2, 2), dtype="uint8")
+    with pytest.raises(SegError, match=r"is a bare array without OME-Zarr metadata"):
+        open_array(f"{gs_uri}/bare.zarr")
     with pytest.raises(SegError, match=rf"{nowhere}/a: there is no bucket {nowhere[:-2]}; make"):
         Store(nowhere).write_bytes("a", b"1")
     with pytest.raises(SegError, match=r"there is no bucket"):
