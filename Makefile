@@ -8,7 +8,7 @@ export DAGSTER_HOME ?= $(CURDIR)/.local/dagster
 export SEG_TEST_DATA ?= $(CURDIR)/../shared/data
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo ui view browser test test-fast test-data test-k8s examples bench bench-quick lint format constraints clean
+.PHONY: help venv demo ui view browser test test-fast test-data test-k8s examples bench bench-quick contexts lint format constraints clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -60,6 +60,9 @@ bench: venv ## every hot path against its bare limit and the usual way, as ratio
 
 bench-quick: venv ## the same, smaller
 	$(BIN)/python bench/bench.py --quick
+
+contexts: venv ## docs/contexts.md: what the same work costs in a folder and on an object store
+	$(BIN)/python bench/contexts.py
 
 lint: venv ## ruff and mypy
 	$(BIN)/ruff check .
