@@ -5,10 +5,12 @@ PORT ?= 3000
 BIN := .venv/bin
 export SEG_STORE ?= $(CURDIR)/.local/store
 export DAGSTER_HOME ?= $(CURDIR)/.local/dagster
+# events of many blocks go to the database together
+export DAGSTER_EVENT_BATCH_SIZE ?= 1000
 export SEG_TEST_DATA ?= $(CURDIR)/../shared/data
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo ui view browser test test-fast test-data test-k8s examples bench bench-quick contexts lint format constraints clean
+.PHONY: help venv demo ui view browser test test-fast test-data test-k8s examples bench bench-quick bench-at-size contexts lint format constraints clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -55,10 +57,14 @@ test-k8s: venv ## the tests on Kubernetes: the cluster of KUBECONFIG, or what SE
 examples: venv ## FIB-25 and VNC in full, with their scores (about an hour)
 	examples/run.sh $(SEG_TEST_DATA)
 
-bench: venv ## every hot path against its bare limit and the usual way, as ratios
+bench: venv browser ## every hot path against its bare limit and the usual way, as ratios
 	$(BIN)/python bench/bench.py
+	PYTHONPATH=tests $(BIN)/python bench/at_size.py
 
-bench-quick: venv ## the same, smaller
+bench-at-size: venv browser ## 10,000 blocks x 5 runs on a Postgres of its own: UI, backfill, passing over
+	PYTHONPATH=tests $(BIN)/python bench/at_size.py
+
+bench-quick: venv ## the first part, smaller
 	$(BIN)/python bench/bench.py --quick
 
 contexts: venv ## docs/contexts.md: what the same work costs in a folder and on an object store

@@ -85,6 +85,10 @@ class Pages:
         self._button("Materialize").click()
         expect(self.dialog).to_be_visible()
 
+    def confirm(self) -> None:
+        """Say yes to the question that comes first."""
+        self.dialog.get_by_role("button", name="Confirm").click()
+
     @property
     def dialog(self) -> Locator:
         """The window that is in front."""
@@ -137,10 +141,10 @@ class Pages:
         self.page.get_by_role("link", name="View", exact=True).last.click()
         return self.ended()
 
-    def launchpad(self, job: str) -> None:
-        """Open the page of a job where its config is filled in."""
+    def launchpad(self, job: str, begins: str = "") -> None:
+        """Open the page of a job where its config is filled in, which begins with something."""
         self.page.goto(f"{self.address}{LOCATION}/jobs/{job}/playground")
-        expect(self.page.locator(".CodeMirror")).to_contain_text("ops")
+        expect(self.page.locator(".CodeMirror")).to_contain_text(begins)
 
     def launch_job(self) -> str:
         """Start what is filled in, which leads to its page; returns how it ended."""

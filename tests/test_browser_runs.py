@@ -43,7 +43,7 @@ def pages(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pa
 
 
 def test_fields_have_types_and_help(pages: Pages) -> None:
-    pages.launchpad("new_run")
+    pages.launchpad("new_run", begins="ops")
     pages.page.get_by_text("iterations", exact=True).first.click()
     pages.sees(
         "/* Iterations between checkpoints; the last iteration is always one. Default: 500 */"
@@ -56,7 +56,7 @@ def test_fields_have_types_and_help(pages: Pages) -> None:
 
 
 def test_a_run_is_made(pages: Pages, store: Store) -> None:
-    pages.launchpad("new_run")
+    pages.launchpad("new_run", begins="ops")
     pages.write(NEW)
     assert pages.launch_job() == "Success"
     assert load_run(store, "second").config.trainer.iterations == 8
@@ -69,7 +69,7 @@ def test_what_types_cannot_check_is_refused(
     pages: Pages, store: Store, given: str, why: str
 ) -> None:
     before = run_names(store)
-    pages.launchpad("new_run")
+    pages.launchpad("new_run", begins="ops")
     pages.write(f"ops: {{add: {{config: {given}}}}}")
     assert pages.launch_job() == "Failure"
     expect(pages.page.get_by_text(why).first).to_be_visible()
