@@ -10,7 +10,7 @@ export DAGSTER_EVENT_BATCH_SIZE ?= 1000
 export SEG_TEST_DATA ?= $(CURDIR)/../shared/data
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo ui view browser test test-fast test-data test-k8s examples bench bench-quick bench-at-size contexts lint format constraints clean
+.PHONY: help venv demo ui view browser test test-fast test-data test-k8s test-k8s-kills examples bench bench-quick bench-at-size contexts lint format constraints clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -53,6 +53,9 @@ test-data: venv ## the tests on the real volumes in SEG_TEST_DATA
 
 test-k8s: venv ## the tests on Kubernetes: the cluster of KUBECONFIG, or what SEG_K8S_CLUSTER brings up
 	$(BIN)/python -m pytest -m k8s
+
+test-k8s-kills: venv ## N (20) random kills there while runs go the whole path, by SEED (1)
+	N=$(or $(N),20) SEED=$(or $(SEED),1) $(BIN)/python -m pytest -s tests/k8s/kill_many.py
 
 examples: venv ## FIB-25 and VNC in full, with their scores (about an hour)
 	examples/run.sh $(SEG_TEST_DATA)

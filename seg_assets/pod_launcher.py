@@ -15,7 +15,7 @@ from seg_core.errors import SegError
 from seg_core.store import Store
 
 TRAINING = [dg.AssetKey(name) for name in ("datasplit", "checkpoint", "validation_scores")]
-GRACE = 20  # seconds that a cancelled pod has to note what is done
+GRACE = {"run_worker": 5, "step_worker": 20}  # seconds that a cancelled pod has
 WORKER_SECONDS = 20  # to wait for the end of the run's own pod, which may just be starting a step
 
 
@@ -23,34 +23,35 @@ class PodRunLauncher(K8sRunLauncher):
     """Dagster's launcher for Kubernetes, which knows what a node has and ends all of a run."""
 
     def launch_run(self, context: LaunchRunContext) -> None:
-        """Start the pod of a run.
-
-        Raises:
-            SegError: no node could hold one of its steps; no pod was started.
-        """
+        """Start the pod of a run; one of which no node could hold a step fails instead."""
         run = context.dagster_run
         runs = training_runs(run, self._instance.get_dynamic_partitions(str(RUNS.name)))
         try:
             refuse_what_does_not_fit(Store(), run.asset_selection or TRAINING, runs)
-        except SegError:
+        except SegError as error:
             self._instance.add_run_tags(run.run_id, {MAX_RETRIES_TAG: "0"})
-            raise
+            self._instance.report_run_failed(run, str(error))
+            return
         super().launch_run(context)
 
     def terminate(self, run_id: str) -> bool:
         """Cancel a run: its own pod, also one that resumed it, and those of its steps."""
+        # a worker that is just starting finds the run cancelled, fails, and would be tried again
+        self._instance.add_run_tags(run_id, {MAX_RETRIES_TAG: "0"})
         ended = bool(super().terminate(run_id))
         self._end(run_id)
         until = time.monotonic() + WORKER_SECONDS
         while self._pods(run_id, "run_worker") and time.monotonic() < until:
             time.sleep(0.5)
         self._end(run_id)  # a step that was begun meanwhile
+        run = self._instance.get_run_by_id(run_id)
+        if run and not run.is_finished:  # its worker was killed before it could say so
+            self._instance.report_run_canceled(run)
         return ended
 
-    def _pods(self, run_id: str, component: str = "") -> list[str]:
+    def _pods(self, run_id: str, component: str) -> list[str]:
         """Pods of a run that live."""
-        selector = f"dagster/run-id={run_id}"
-        selector += f",app.kubernetes.io/component={component}" if component else ""
+        selector = f"dagster/run-id={run_id},app.kubernetes.io/component={component}"
         core = self._api_client.core_api
         pods = core.list_namespaced_pod(self.job_namespace, label_selector=selector).items
         return [p.metadata.name for p in pods if p.status.phase in ("Pending", "Running")]
@@ -60,12 +61,15 @@ class PodRunLauncher(K8sRunLauncher):
         batch, core = self._api_client.batch_api, self._api_client.core_api
         selector, space = f"dagster/run-id={run_id}", self.job_namespace
         for job in batch.list_namespaced_job(space, label_selector=selector).items:
-            _unless_gone(batch.delete_namespaced_job, job.metadata.name, space)
-        for pod in self._pods(run_id):
-            _unless_gone(core.delete_namespaced_pod, pod, space, grace_period_seconds=GRACE)
+            # with the pods that have ended; unless said, they stay
+            how = {"propagation_policy": "Background"}
+            _unless_gone(batch.delete_namespaced_job, job.metadata.name, space, **how)
+        for component, grace in GRACE.items():
+            for pod in self._pods(run_id, component):
+                _unless_gone(core.delete_namespaced_pod, pod, space, grace_period_seconds=grace)
 
 
-def _unless_gone(delete: Callable[..., object], name: str, namespace: str, **how: int) -> None:
+def _unless_gone(delete: Callable[..., object], name: str, namespace: str, **how: object) -> None:
     try:
         delete(name, namespace, **how)
     except ApiException as error:

@@ -8,12 +8,14 @@ from dagster_dev import DagsterDev, wait_for
 
 REPOSITORY = {"repositoryLocationName": "seg", "repositoryName": "__repository__"}
 ENDED = {"SUCCESS", "FAILURE", "CANCELED"}
-TRAINING = {"datasplit", "checkpoint", "validation_scores"}
+TRAINING = ("datasplit", "checkpoint", "validation_scores")
 
 LAUNCH = """mutation($params: ExecutionParams!) { launchRun(executionParams: $params) {
   __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
   ... on RunConfigValidationInvalid { errors { message } } } }"""
 STATUS = "query($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"
+TERMINATE = """mutation($id: String!) { terminateRun(runId: $id) { __typename
+  ... on TerminateRunFailure { message } ... on PythonError { message } } }"""
 EVENTS = """query($id: ID!) { logsForRun(runId: $id) { ... on EventConnection { events {
   __typename ... on MessageEvent { message }
   ... on MaterializationEvent { partition }
@@ -53,9 +55,15 @@ class Client:
     def _key(self, asset: str) -> dict[str, list[str]]:
         return {"path": [asset] if asset in TRAINING else [self.volume, asset]}
 
-    def launch(self, asset: str, tags: dict[str, str], config: dict[str, Any] | None = None) -> str:
+    def launch(
+        self,
+        assets: str | Sequence[str],
+        tags: dict[str, str],
+        config: dict[str, Any] | None = None,
+    ) -> str:
         """Launch one dagster run: its number."""
-        selector = {**REPOSITORY, "jobName": "__ASSET_JOB", "assetSelection": [self._key(asset)]}
+        keys = [self._key(asset) for asset in ([assets] if isinstance(assets, str) else assets)]
+        selector = {**REPOSITORY, "jobName": "__ASSET_JOB", "assetSelection": keys}
         metadata = {"tags": [{"key": f"dagster/{k}", "value": v} for k, v in tags.items()]}
         params = {"selector": selector, "mode": "default", "executionMetadata": metadata}
         params |= {"runConfigData": json.dumps(config or {})}
@@ -63,14 +71,21 @@ class Client:
         assert launched["__typename"] == "LaunchRunSuccess", launched
         return str(launched["run"]["runId"])
 
-    def run(self, asset: str, tags: dict[str, str]) -> tuple[str, list[dict[str, Any]]]:
+    def run(
+        self, assets: str | Sequence[str], tags: dict[str, str]
+    ) -> tuple[str, list[dict[str, Any]]]:
         """Launch one dagster run and wait for its end: status and events."""
-        number = self.launch(asset, tags)
+        number = self.launch(assets, tags)
         return self.wait(number), self.events(number)
 
     def wait(self, number: str) -> str:
         """A dagster run's status, once it has ended."""
         return wait_for(f"dagster run {number}", lambda: self._ended(number))
+
+    def terminate(self, number: str) -> None:
+        """Cancel a dagster run."""
+        answer = self.dagster.ask(TERMINATE, id=number)["terminateRun"]
+        assert answer["__typename"] == "TerminateRunSuccess", answer
 
     def status(self, number: str) -> str:
         """What a dagster run is now."""
@@ -97,15 +112,18 @@ class Client:
 
     def backfill(self, asset: str, partitions: Sequence[str]) -> tuple[str, list[str]]:
         """Backfill partitions and wait for the end: status, and its dagster runs."""
+        return self.ended(self.launch_backfill(asset, partitions))
+
+    def launch_backfill(self, asset: str, partitions: Sequence[str]) -> str:
+        """Launch a backfill: its number."""
         params = {"assetSelection": [self._key(asset)], "partitionNames": list(partitions)}
         launched = self.dagster.ask(BACKFILL, params=params)["launchPartitionBackfill"]
         assert launched["__typename"] == "LaunchBackfillSuccess", launched
-        return self.ended(launched["backfillId"])
+        return str(launched["backfillId"])
 
-    def ended(self, backfill: str) -> tuple[str, list[str]]:
+    def ended(self, backfill: str, seconds: float = 300) -> tuple[str, list[str]]:
         """Wait for the end of a backfill: status, and its dagster runs."""
-        what = f"backfill {backfill}"
-        return wait_for(what, lambda: self._backfilled(backfill), seconds=300)
+        return wait_for(f"backfill {backfill}", lambda: self._backfilled(backfill), seconds)
 
     def _backfilled(self, number: str) -> tuple[str, list[str]] | None:
         found = self.dagster.ask(BACKFILL_STATUS, id=number)["partitionBackfillOrError"]
@@ -121,6 +139,10 @@ class Client:
     def _partitions(self, asset: str) -> dict[str, list[str]]:
         dimensions = self._node(asset)["partitionKeysByDimension"]
         return {d["name"]: d["partitionKeys"] for d in dimensions}
+
+    def runs(self, asset: str) -> list[str]:
+        """Every partition key of an asset by run alone."""
+        return self._partitions(asset)["default"]
 
     def partitions(self, asset: str) -> list[str]:
         """Every partition key of an asset by block."""

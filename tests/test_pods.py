@@ -5,16 +5,21 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+import yaml
+from dagster._config import validate_config
+from dagster_k8s.job import UserDefinedDagsterK8sConfig
 from tiny_run import RUN, make_volume
 
 from seg_assets import pods, preflight
 from seg_assets.definitions import definitions_of
 from seg_assets.logs import StoreLogs
+from seg_assets.pod_launcher import PodRunLauncher
 from seg_core.errors import SegError
 from seg_core.run import Run, add_run, load_run
 from seg_core.store import Store
 from seg_core.volumes.declared import add_volume, load_volume
 
+PROJECT = Path(__file__).parents[1]
 SETTINGS = """
 account: seg-step
 node: {memory: 16, cpu: 4, gpus: 1}
@@ -212,3 +217,28 @@ def test_what_a_killed_pod_printed_so_far_is_there(
         step.upload_to_cloud_storage(key, ComputeIOType.STDOUT, partial=True)
         webserver = StoreLogs(str(tmp_path / "webserver"))
         assert webserver.get_log_data(key).stdout == b"half\n"
+
+
+@pytest.mark.parametrize(
+    ("file", "path"),
+    [
+        ("k8s/base/dagster.yaml", ["run_launcher", "config"]),
+        ("k8s/helm-values.yaml", ["runLauncher", "config", "customRunLauncher", "config"]),
+    ],
+)
+def test_dagster_accepts_the_settings_of_the_launcher(file: str, path: list[str]) -> None:
+    content = yaml.safe_load((PROJECT / file).read_text())
+    for name in path:
+        content = content[name]
+    outcome = validate_config(PodRunLauncher.config_type(), content)
+    assert outcome.success, outcome.errors
+    run = UserDefinedDagsterK8sConfig.from_dict(content["run_k8s_config"])
+    assert run.job_spec_config["pod_replacement_policy"] == "Failed"
+
+
+@pytest.mark.parametrize("file", sorted((PROJECT / "k8s").rglob("pods.yaml")), ids=str)
+def test_settings_of_every_deployment_can_be_read(
+    monkeypatch: pytest.MonkeyPatch, file: Path
+) -> None:
+    monkeypatch.setenv("SEG_PODS", file.read_text())
+    assert pods.settings() is not None

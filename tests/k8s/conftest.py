@@ -9,7 +9,8 @@ from cluster import PROJECT, Cluster
 from dagster_client import Client
 from dagster_dev import wait_for
 from deployment import Deployment
-from tiny_run import RUN, make_volume
+from runs import RUNS
+from tiny_run import make_volume
 
 from seg_core.blockwise.engine import Options
 from seg_core.run import add_run, load_run
@@ -20,14 +21,11 @@ from seg_core.validate import validate
 from seg_core.volumes.declared import load_volume
 
 IMAGE = "localhost/seg:test"
-RUNS = ("tiny", "other", "third")
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[Cluster]:
-    cluster = Cluster()
-    yield cluster
-    cluster.offer_gpus(0)
+def cluster() -> Cluster:
+    return Cluster()
 
 
 @pytest.fixture(scope="session")
@@ -41,29 +39,24 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     """A volume and a few runs, nothing made."""
     store = Store(str(tmp_path_factory.mktemp("store")))
     make_volume(store)
-    for name in RUNS:
-        text = RUN.replace("threads: 1", "threads: 1, memory: 1")
+    for name, text in RUNS.items():
         add_run(store, name, text.encode(), f"{name}.yaml")
     return store
 
 
 @pytest.fixture(scope="session")
-def faultless(store: Store, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """Every file of the segmentation, made in this process."""
+def faultless(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store after `tiny` and `long` were made in this process."""
     folder = tmp_path_factory.mktemp("faultless")
     shutil.copytree(store.uri, folder, dirs_exist_ok=True)
     here = Store(str(folder))
-    run, volume = load_run(here, "tiny"), load_volume(here, "phantom")
-    train(run)
-    validate(run)
-    predict_volume(run, volume, None, Options())
-    segment_volume(run, volume, Options())
-    return files_below(folder / "runs/tiny/phantom/segmentation.zarr")
-
-
-def files_below(folder: Path) -> dict[str, bytes]:
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+    for name in ("tiny", "long"):
+        run, volume = load_run(here, name), load_volume(here, "phantom")
+        train(run)
+        validate(run)
+        predict_volume(run, volume, None, Options())
+        segment_volume(run, volume, Options())
+    return folder
 
 
 @pytest.fixture(scope="session")

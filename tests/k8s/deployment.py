@@ -6,7 +6,6 @@ import shlex
 import socket
 import subprocess
 import tarfile
-import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -62,7 +61,12 @@ class Deployment:
     def ask(self, query: str, **variables: Any) -> dict[str, Any]:
         """The data of a GraphQL query; the webserver may just be coming back."""
         body = json.dumps({"query": query, "variables": variables}).encode()
-        answer: dict[str, Any] = wait_for("the webserver", lambda: self._ask(body), seconds=180)
+        self.refused: object = None
+        try:
+            answer: dict[str, Any] = wait_for("an answer", lambda: self._ask(body), seconds=180)
+        except TimeoutError as error:
+            error.add_note(f"{query} {variables}: {self.refused}")
+            raise
         data: dict[str, Any] = answer["data"]
         return data
 
@@ -72,9 +76,11 @@ class Deployment:
             request = urllib.request.Request(url, body, kind)
             with urllib.request.urlopen(request, timeout=30) as response:
                 answer: dict[str, Any] = json.load(response)
-        except (OSError, urllib.error.HTTPError):
+        except OSError as error:
+            self.refused = error
             return None
-        return None if "errors" in answer else answer
+        self.refused = answer.get("errors")
+        return None if self.refused else answer
 
     def load(self, *assets: str) -> None:
         """Load the definitions anew, until these assets are served."""
@@ -86,23 +92,57 @@ class Deployment:
         self.ask(RELOAD)
         wait_for("the new definitions", served)
 
+    def configure(self, pods: str) -> None:
+        """Let SEG_PODS be this."""
+        patch = json.dumps({"data": {"SEG_PODS": pods}})
+        self.cluster.kubectl("patch", "configmap", "seg-settings", "--type=merge", "-p", patch)
+        self.cluster.kubectl("rollout", "restart", "deployment")
+        self.wait()
+
+    def use(self, image: str) -> None:
+        """Let every pod, those of steps too, have another image."""
+        self.cluster.kubectl("set", "image", "deployment", "--all", f"main={image}")
+        variable = f"DAGSTER_CURRENT_IMAGE={image}"
+        self.cluster.kubectl("set", "env", "deployment/code-server", variable)
+        self.wait()
+
     def put(self, folder: Path) -> None:
         """Copy a folder's content into the store."""
         buffer = io.BytesIO()
         with tarfile.open(fileobj=buffer, mode="w") as tar:
             for child in sorted(folder.iterdir()):
                 tar.add(child, child.name)
-        command = ("exec", "-i", "deployment/code-server", "--", "tar", "-xC", "/store")
-        self.cluster.kubectl(*command, given=buffer.getvalue())
+        self._in_pod(["tar", "-xC", "/store"], buffer.getvalue())
 
     def fetch(self, path: str) -> dict[str, bytes]:
         """Every file below a path of the store."""
-        command = ("exec", "deployment/code-server", "--", "tar", "-cC", f"/store/{path}", ".")
+        archive = self._in_pod(["tar", "-cC", f"/store/{path}", "."])
         found = {}
-        with tarfile.open(fileobj=io.BytesIO(self.cluster.kubectl(*command))) as tar:
+        with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
             for member in tar.getmembers():
                 if member.isfile():
                     content = tar.extractfile(member)
                     assert content is not None
                     found[member.name.removeprefix("./")] = content.read()
         return found
+
+    def inside(self, command: str) -> str:
+        """What a shell command prints in the code server's pod."""
+        return self._in_pod(["sh", "-c", command]).decode()
+
+    def _in_pod(self, command: list[str], given: bytes | None = None) -> bytes:
+        """What a command prints in the code server's pod, which may just be coming back."""
+
+        def run() -> tuple[bytes] | None:
+            pod = ("exec", "-i", "deployment/code-server", "--")
+            try:
+                return (self.cluster.kubectl(*pod, *command, given=given),)
+            except RuntimeError as error:
+                self.refused = error
+                return None
+
+        try:
+            return wait_for(f"{command} in a pod", run, seconds=180)[0]
+        except TimeoutError as error:
+            error.add_note(str(self.refused))
+            raise

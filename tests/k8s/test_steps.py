@@ -1,23 +1,76 @@
-"""Steps are pods, on a real cluster: the same bytes as in one process, and each where it may be."""
+"""Steps are pods, on a real cluster: the same bytes as in one process, and logs that stay."""
+
+from pathlib import Path
 
 import pytest
-from dagster_client import Client
+from cluster import Cluster
+from comparison import assert_same_bytes, records_of
+from dagster_client import TRAINING, Client
+from dagster_dev import wait_for
 from deployment import Deployment
+from runs import RUNS
 
 pytestmark = pytest.mark.k8s
 
-BY_BLOCK = ("prediction", "fragments", "segmentation")
+LOGS = "query($key: [String!]!) { capturedLogs(logKey: $key) { stderr } }"
+KEYS = """query($id: ID!) { logsForRun(runId: $id) { ... on EventConnection { events {
+  ... on LogsCapturedEvent { fileKey stepKeys } } } } }"""
 
 
 def test_a_segmentation_made_by_pods_has_the_same_bytes(
-    deployment: Deployment, client: Client, faultless: dict[str, bytes]
+    cluster: Cluster, deployment: Deployment, client: Client, faultless: Path
 ) -> None:
-    for asset in ("datasplit", "checkpoint", "validation_scores"):
-        assert client.run(asset, {"partition": "tiny"})[0] == "SUCCESS"
+    assert client.run(TRAINING, {"partition": "tiny"})[0] == "SUCCESS"
     for asset in ("prediction", "fragments"):
         assert client.run_blocks(asset, "tiny")[0] == "SUCCESS"
     assert client.run("lut", {"partition": "tiny"})[0] == "SUCCESS"
-    assert client.run_blocks("segmentation", "tiny")[0] == "SUCCESS"
-    for asset in BY_BLOCK:
-        assert client.counts(asset) == (20, 0)
-    assert deployment.fetch("runs/tiny/phantom/segmentation.zarr") == faultless
+    number = client.launch("segmentation", client.all_blocks("segmentation", "tiny"))
+    assert client.wait(number) == "SUCCESS"
+    assert len(records_of(deployment, "tiny")) == 3 * 20
+    assert_same_bytes(
+        deployment,
+        faultless / "runs/tiny/phantom/segmentation.zarr",
+        "runs/tiny/phantom/segmentation.zarr",
+    )
+
+    cluster.kubectl("delete", "pods", "-l", f"dagster/run-id={number}")
+    events = deployment.ask(KEYS, id=number)["logsForRun"]["events"]
+    keys = [event["fileKey"] for event in events if event.get("stepKeys")]
+    printed = deployment.ask(LOGS, key=[number, "compute_logs", keys[-1]])["capturedLogs"]
+    assert "segmentation phantom" in printed["stderr"]  # the progress bar
+
+
+@pytest.mark.parametrize(
+    ("run", "sentence"),
+    [
+        ("cuda", "compute.device is cuda), but this deployment gives it none"),
+        ("vast", "asks for 101 GB of memory, but the largest node gives a pod 16"),
+    ],
+)
+def test_what_cannot_fit_is_refused_before_any_pod(
+    cluster: Cluster, client: Client, run: str, sentence: str
+) -> None:
+    number = client.launch("checkpoint", {"partition": run})
+    assert client.wait(number) == "FAILURE"
+    assert any(sentence in event.get("message", "") for event in client.events(number))
+    assert cluster.get("jobs", "-l", f"dagster/run-id={number}")["items"] == []
+
+
+def test_a_users_package_reaches_the_pods_by_two_lines(
+    cluster: Cluster, image: str, deployment: Deployment, client: Client, tmp_path: Path
+) -> None:
+    (tmp_path / "own.py").write_text(
+        "from seg_core.training.augment import Mirror\n\n\n"
+        "class Still(Mirror):\n    kind: str = 'own:Still'\n    axes: list[int] = []\n"
+    )
+    (tmp_path / "Dockerfile").write_text(f"FROM {image}\nCOPY own.py /opt/plugins/\n")
+    cluster.build(tmp_path, tmp_path / "Dockerfile", "localhost/seg:own")
+    own = RUNS["tiny"].replace("warm_up: 2", "warm_up: 2, augment: [{kind: 'own:Still'}]")
+    (tmp_path / "store/runs").mkdir(parents=True)
+    (tmp_path / "store/runs/own.yaml").write_text(own)
+    deployment.put(tmp_path / "store")
+    deployment.use("localhost/seg:own")
+    wait_for("the new run", lambda: "own" in client.runs("checkpoint"))
+    assert client.run(TRAINING[:2], {"partition": "own"})[0] == "SUCCESS"
+    assert b"own:Still" in deployment.fetch("runs/own")["run.json"]
+    deployment.use(image)

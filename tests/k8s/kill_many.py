@@ -1,0 +1,101 @@
+"""`make test-k8s-kills N=20 SEED=1`: random kills at random moments, until all N are done.
+
+Runs go the whole path, one after the other, each step as a backfill; nobody helps. The log of kills
+is kept in `.local/kills.log`.
+"""
+
+import os
+import random
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from cluster import PROJECT, Cluster
+from comparison import assert_nothing_is_left, assert_same_bytes, records_of
+from dagster_client import Client
+from dagster_dev import wait_for
+from deployment import Deployment
+from kills import Killer
+from runs import RUNS
+
+pytestmark = pytest.mark.k8s
+
+N, SEED = int(os.environ.get("N", "20")), int(os.environ.get("SEED", "1"))
+EVERY = (25, 60)  # seconds between kills: a run worker is looked at every 15 s
+BY_RUN = ("datasplit", "checkpoint", "validation_scores")
+PATH = (*BY_RUN, "prediction", "fragments", "lut", "segmentation")
+
+
+class Kills:
+    """N kills of random kinds at random moments, in a thread."""
+
+    def __init__(self, killer: Killer) -> None:
+        self.killer, self.random = killer, random.Random(SEED)
+        self.over, self.stop = threading.Event(), threading.Event()
+        self.error: Exception | None = None
+        self.thread = threading.Thread(target=self._go, daemon=True)
+
+    def _go(self) -> None:
+        ways = self.killer.ways()
+        try:
+            for number in range(N):
+                if self.stop.wait(self.random.uniform(*EVERY)):
+                    return
+                name = self.random.choice(sorted(ways))
+                self.killer.note(f"kill {number + 1} of {N}: {name}")
+                ways[name]()
+        except Exception as error:
+            self.error = error
+        finally:
+            self.over.set()
+
+
+@contextmanager
+def kills(cluster: Cluster) -> Iterator[Kills]:
+    killer = Killer(cluster)
+    under_way = Kills(killer)
+    under_way.thread.start()
+    try:
+        yield under_way
+    finally:
+        under_way.stop.set()
+        under_way.thread.join()
+        log = PROJECT / ".local/kills.log"
+        log.parent.mkdir(exist_ok=True)
+        log.write_text("\n".join([f"N={N} SEED={SEED}", *killer.log]) + "\n")
+        print(log.read_text())
+
+
+def test_every_block_is_made_once_whatever_is_killed(
+    cluster: Cluster, deployment: Deployment, client: Client, faultless: Path, tmp_path: Path
+) -> None:
+    runs: list[str] = []
+    with kills(cluster) as under_way:
+        while not under_way.over.is_set():
+            runs.append(f"killed-{len(runs)}")
+            under_way.killer.note(f"run {runs[-1]} begins")
+            add_run(deployment, client, tmp_path / runs[-1], runs[-1])
+            for asset in PATH:
+                made = records_of(deployment, runs[-1])
+                keys = [runs[-1]] if asset in (*BY_RUN, "lut") else None
+                keys = keys or [k for k in client.partitions(asset) if k.endswith(f"|{runs[-1]}")]
+                status = client.ended(client.launch_backfill(asset, keys), seconds=900)[0]
+                under_way.killer.note(f"{asset} of {runs[-1]}: {status}")
+                assert status == "COMPLETED_SUCCESS"
+                now = records_of(deployment, runs[-1])
+                assert {name: now[name] for name in made} == made  # none is made twice
+        assert under_way.error is None
+    for run in runs:
+        for asset in ("prediction", "segmentation"):
+            path = f"phantom/{asset}.zarr"
+            assert_same_bytes(deployment, faultless / "runs/long" / path, f"runs/{run}/{path}")
+    assert_nothing_is_left(cluster)
+
+
+def add_run(deployment: Deployment, client: Client, folder: Path, name: str) -> None:
+    (folder / "runs").mkdir(parents=True)
+    (folder / f"runs/{name}.yaml").write_text(RUNS["long"])
+    deployment.put(folder)
+    wait_for("the new run", lambda: name in client.runs("datasplit"), seconds=180)

@@ -1,0 +1,16 @@
+"""The runs of these tests, by name."""
+
+from tiny_run import RUN
+
+SMALL = RUN.replace("threads: 1", "threads: 1, memory: 1")
+# half a minute of training, and as much of prediction: time to be killed in
+LONG = SMALL.replace("[4, 6, 8]", "[64, 64, 64]").replace("iterations: 12", "iterations: 60")
+RUNS = {
+    "tiny": SMALL,
+    "other": SMALL,
+    "third": SMALL,
+    "long": LONG,
+    "endless": SMALL.replace("iterations: 12", "iterations: 1000000"),
+    "cuda": SMALL.replace("device: cpu", "device: cuda"),
+    "vast": SMALL.replace("memory: 1", "memory: 100"),
+}
