@@ -204,7 +204,7 @@ def test_no_training_on_a_datasplit_that_failed_until_it_is_mended(store: Store)
     with pytest.raises(NotReady, match=r"training of run r does not start.*no_leak: .*64 voxels"):
         train(leaky)
     made = sorted(p.name for p in Path(store.path("runs/r")).rglob("*") if p.is_file())
-    assert made == sorted(f"{name}.json" for name in CHECKS)
+    assert made == sorted(["contents.json", *(f"{name}.json" for name in CHECKS)])
     assert read_verdicts(store, "runs/r")["no_leak"].blocks
 
     mended = run_on(store, ("a", "0:8, :, :"), ("a", "8:16, :, :"))

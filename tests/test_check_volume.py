@@ -385,5 +385,5 @@ def test_the_command_tells_what_a_run_made_of_a_volume(store: Store) -> None:
     )
     assert asked.return_value == 1  # the seams
     states = {line.split()[0]: line.split()[1] for line in asked.output.splitlines()}
-    assert len(states) == 6 + 3 + 4
+    assert len(states) == 7 + 3 + 4
     assert [name for name, state in states.items() if state != "passed"] == ["no_seams"]
