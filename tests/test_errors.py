@@ -9,6 +9,7 @@ from click.testing import CliRunner, Result
 
 from seg_core.cli import seg
 from seg_core.geometry import Box
+from seg_core.volumes.declared import RESERVED
 from seg_core.volumes.ome_zarr import ZarrArray, create
 
 VOLUME = "raw: raw.zarr\nlabels: labels.zarr\nblock: [16, 16, 16]\nchunk: [8, 8, 8]\n"
@@ -157,6 +158,16 @@ def test_a_voxel_size_of_zero_in_the_metadata(store: Path) -> None:
     text = VOLUME.replace("labels: labels.zarr\n", "")
     refused(call(store.parent, "volume", "add", thin=text), "voxel size (0.0, 8.0, 8.0)")
     assert files(store) == before
+
+
+@pytest.mark.parametrize("name", RESERVED)
+def test_a_volume_named_as_a_folder_of_a_run(store: Path, name: str) -> None:
+    text = VOLUME.replace("raw: raw", "raw: ../cube/raw").replace("labels.z", "../cube/labels.z")
+    before = files(store)
+    refused(call(store.parent, "volume", "add", **{name: text}), repr(name), "reserved", "rename")
+    assert files(store) == before
+    (store / f"volumes/{name}.yaml").write_text(text)  # as it was declared by an earlier version
+    refused(call(store.parent, "predict", "good", name), repr(name), "reserved", "rename")
 
 
 def test_an_edited_file_of_a_frozen_run_is_refused_with_the_difference(store: Path) -> None:

@@ -18,6 +18,9 @@ from seg_core.volumes.ome_zarr import VoxelSize, ZarrArray, integer_dtype, open_
 Shape = tuple[PositiveInt, PositiveInt, PositiveInt]
 PositiveSize = tuple[PositiveFloat, PositiveFloat, PositiveFloat]
 
+RESERVED = ("checkpoints", "checks", "compared", "validation")
+"""Folders of a run's own, beside which lie those of its results, by volume."""
+
 
 class VolumeConfig(Strict):
     """The YAML file of a volume; shapes and ROIs are voxels along z, y, x."""
@@ -156,9 +159,9 @@ def load_volume(store: Store, name: str) -> Volume:
     """Open a declared volume.
 
     Raises:
-        SegError: it is not declared.
+        SegError: it is not declared, or cannot be by this name.
     """
-    check_name("volume", name)
+    _check_volume_name(name)
     path = f"volumes/{name}.yaml"
     if not store.exists(path):
         known = ", ".join(volume_names(store)) or "none"
@@ -180,7 +183,7 @@ def add_volume(store: Store, name: str, text: bytes, source: str) -> Volume:
     Raises:
         SegError: something in it is wrong; nothing was written.
     """
-    volume = Volume(store, check_name("volume", name), parse(VolumeConfig, text, source))
+    volume = Volume(store, _check_volume_name(name), parse(VolumeConfig, text, source))
     _ = volume.voxel_size, volume.labels, volume.roi, volume.mask  # opening them checks them
     if len(volume.outside()) == len(volume.grid):
         raise SegError(
@@ -189,3 +192,12 @@ def add_volume(store: Store, name: str, text: bytes, source: str) -> Volume:
         )
     store.write_bytes(f"volumes/{name}.yaml", text)
     return volume
+
+
+def _check_volume_name(name: str) -> str:
+    if name in RESERVED:
+        raise SegError(
+            f"volume name {name!r}: is reserved for a folder of every run's own; rename the file, "
+            f"as in: my-{name}.yaml"
+        )
+    return check_name("volume", name)
