@@ -1,6 +1,7 @@
 """Promotion: the run that is used from now on, retraining by schedule, and the way back."""
 
 import dagster as dg
+from dagster._utils.schedules import is_valid_cron_schedule
 
 from seg_assets.checks import Checked, result, specs, told
 from seg_assets.failures import refusals
@@ -8,7 +9,7 @@ from seg_assets.partitions import RUNS
 from seg_assets.resources import StoreParam
 from seg_assets.training import CHECKPOINT_KEY, DATASPLIT_KEY, OWNERS, SCORES_KEY
 from seg_core.errors import NotReady, SegError
-from seg_core.lifecycle.retrain import RetrainConfig, load_retrain, next_run
+from seg_core.lifecycle.retrain import FILE, RetrainConfig, load_retrain, next_run
 from seg_core.store import Store
 
 CHECK = {"no_regression": "Not worse than the promoted run on the same validation volumes."}
@@ -131,10 +132,14 @@ def retrain_schedule(store: Store) -> dg.ScheduleDefinition:
 
 
 def _config(store: Store) -> tuple[RetrainConfig | None, str]:
+    """What is usable of the store's file; a problem takes nothing else that is served away."""
     try:
-        return load_retrain(store), ""
-    except SegError as error:  # told on the schedule's page; everything else is served
+        config = load_retrain(store)
+    except SegError as error:
         return None, str(error)
+    if config and not is_valid_cron_schedule(config.cron):
+        return None, f"{store.path(FILE)}: cron: {config.cron!r} is none that Dagster takes"
+    return config, ""
 
 
 def _about(config: RetrainConfig | None, problem: str) -> str:

@@ -138,8 +138,9 @@ def test_the_schedule_asks_for_a_new_run_once(store: Store) -> None:
         assert isinstance(tick(store, instance, 4), dg.SkipReason)  # nothing changed since
 
 
-def test_a_wrong_config_is_told_and_takes_nothing_away(store: Store) -> None:
-    store.write_bytes("retrain.yaml", b"template: tiny\ncron: hourly\n")
+@pytest.mark.parametrize("cron", ["hourly", "0 0 31 2 *", "*/00 3 * * *"])
+def test_a_wrong_config_is_told_and_takes_nothing_away(store: Store, cron: str) -> None:
+    store.write_bytes("retrain.yaml", f"template: tiny\ncron: '{cron}'\n".encode())
     definitions = definitions_of(store.uri)
     dg.Definitions.validate_loadable(definitions)
     schedule = definitions.resolve_schedule_def("retrain")
