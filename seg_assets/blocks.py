@@ -74,7 +74,7 @@ class _Part:
         try:
             self._step(store, volume, step, force)
         except BlocksFailed as error:
-            failed = error.failed
+            failed, self.busy = error.failed, bool(error.busy)
         except SegError as error:  # none can be made, or none after those that are done
             self.busy = isinstance(error, Busy)
             return {p: str(error) for key, p in self.partitions.items() if key not in self.done}

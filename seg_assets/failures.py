@@ -18,7 +18,7 @@ def refusals() -> Iterator[None]:
     try:
         yield
     except BlocksFailed as error:
-        raise failure(str(error), error.failed) from None
+        raise failure(str(error), error.failed, again=bool(error.busy)) from None
     except SegError as error:
         raise failure(str(error), again=isinstance(error, Busy)) from None
 

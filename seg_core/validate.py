@@ -1,8 +1,8 @@
 """3. Validate: score checkpoints over the sweep of post-processing, and choose the best."""
 
 import io
+import logging
 from collections.abc import Callable
-from contextlib import suppress
 
 import pandas as pd
 from tqdm import tqdm
@@ -16,6 +16,8 @@ from seg_core.training.checkpoint import iterations
 from seg_core.validation.best import BEST, Best, choose, read_best, read_scores
 from seg_core.validation.scoring import score, scored_from, validation_sources
 from seg_core.verdicts import write_verdicts
+
+LOG = logging.getLogger(__name__)
 
 
 def validate(run: Run) -> tuple[Best, int]:
@@ -70,10 +72,13 @@ def train_and_score(
     def score_so_far(iteration: int) -> None:
         if not _at_interval([iteration], interval):
             return
-        with _lease(run):
-            scores, _ = _scored(run, _at_interval(iterations(run), interval))
-        with suppress(SegError):  # a network that has learnt nothing yet has no best
+        try:
+            with _lease(run):
+                scores, _ = _scored(run, _at_interval(iterations(run), interval))
             best = choose(scores, run.frozen.criterion)
+        except SegError as error:  # nothing that is trained needs it: `validate` comes to it again
+            LOG.warning("checkpoint %d of run %s is not scored: %s", iteration, run.name, error)
+        else:
             if on_score:
                 on_score(iteration, best)
 

@@ -26,7 +26,7 @@ class _Task:
     def __call__(self, block: Any) -> None:
         number = block.write_roi.begin[0]
         if self.pieces is None:
-            with suppress(Busy):  # the main process comes upon it, and says so
+            with suppress(Busy):  # the main process finds its lease, and says so
                 make_block(self.stage, self.work[number])
         else:
             item, piece = self.pieces[number]
@@ -42,8 +42,14 @@ def _make_piece(stage: Stage, work: Work, number: int) -> None:
     stage.records.write_parts(work.key, work.inputs, uuid4().hex, {number: digest}, work.force)
 
 
-def distribute(stage: Stage, work: list[Work], workers: int, ended: Callable[[str], None]) -> None:
-    """Make blocks in `workers` processes; `ended` is called here with each key as it ends."""
+def distribute(
+    stage: Stage, work: list[Work], workers: int, ended: Callable[[str], None]
+) -> dict[str, str]:
+    """Make blocks in `workers` processes; `ended` is called here with each key as it ends.
+
+    Returns:
+        Why the others did not end here: somebody else is making them.
+    """
     for item in work:
         _announce(stage, item)
     if len(work) < workers:
@@ -63,13 +69,17 @@ def distribute(stage: Stage, work: list[Work], workers: int, ended: Callable[[st
 
     error = _run_daisy(_Task(stage, work), len(work), workers, look)
     look()
+    busy: dict[str, str] = {}
     for item in work:
-        if item.key not in seen:
-            if stage.output.store.exists(lease_path(stage, item.key)):
-                raise Busy(f"{stage.name}: another process is making block {item.key}; wait for it")
-            reason = f"its worker process died: {error or 'no reason given (out of memory?)'}"
-            stage.records.write(item.key, failed(stage.records.read(item.key), reason))
-            ended(item.key)
+        if item.key in seen:
+            continue
+        if stage.output.store.exists(lease_path(stage, item.key)):
+            busy[item.key] = f"another process is making {stage.name} of it; wait for its end"
+            continue
+        reason = f"its worker process died: {error or 'no reason given (out of memory?)'}"
+        stage.records.write(item.key, failed(stage.records.read(item.key), reason))
+        ended(item.key)
+    return busy
 
 
 def _announce(stage: Stage, item: Work) -> None:

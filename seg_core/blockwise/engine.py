@@ -14,7 +14,7 @@ from seg_core.blockwise.distribute import distribute
 from seg_core.blockwise.make_block import empty_block, make_block
 from seg_core.blockwise.records import BlockState, Record
 from seg_core.blockwise.stage import Stage, Work, judge_blocks
-from seg_core.errors import BlocksFailed
+from seg_core.errors import BlocksFailed, Busy, SegError
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def run_blocks(stage: Stage, keys: Sequence[str] | None, options: Options) -> Ou
     passed = [k for k in wanted if k not in due]
     if not todo:
         return Outcome([], passed)
-    stage.prepare()
+    _prepare(stage, todo, passed)
     failed = {key: waits for key in todo if isinstance(waits := inputs[key], str)}
     work = [
         Work(key, made_from, options.force or states[key].record.forced)
@@ -78,10 +78,21 @@ def run_blocks(stage: Stage, keys: Sequence[str] | None, options: Options) -> Ou
             empty_block(stage, key)
             if options.on_block:
                 options.on_block(key, Record("skipped"))
-    failed |= _compute(stage, work, options)
-    if failed:
-        raise BlocksFailed(stage.name, failed)
+    busy: dict[str, str] = {}
+    failed |= _compute(stage, work, options, busy)
+    if failed or busy:
+        raise BlocksFailed(stage.name, failed | busy, busy)
     return Outcome(todo, passed)
+
+
+def _prepare(stage: Stage, todo: list[str], passed: list[str]) -> None:
+    """What the step cannot run for is no fault of the blocks that are done already."""
+    try:
+        stage.prepare()
+    except SegError as error:
+        if not passed:
+            raise
+        raise BlocksFailed(stage.name, dict.fromkeys(todo, str(error))) from None
 
 
 def _is_due(state: BlockState, force: str) -> bool:
@@ -90,8 +101,10 @@ def _is_due(state: BlockState, force: str) -> bool:
     return state.state != "skipped"
 
 
-def _compute(stage: Stage, work: list[Work], options: Options) -> dict[str, str]:
-    """Make blocks; returns the reason of each that failed."""
+def _compute(
+    stage: Stage, work: list[Work], options: Options, busy: dict[str, str]
+) -> dict[str, str]:
+    """Make blocks; returns the reason of each that failed, and notes those others are making."""
     failed: dict[str, str] = {}
     bar = tqdm(total=len(work), desc=f"{stage.name} {stage.output.volume.name}", unit="block")
     with bar:
@@ -106,8 +119,12 @@ def _compute(stage: Stage, work: list[Work], options: Options) -> dict[str, str]
 
         if options.workers == 1 or not work:
             for item in work:
-                make_block(stage, item)
-                ended(item.key)
+                try:
+                    make_block(stage, item)
+                except Busy as error:
+                    busy[item.key] = str(error)
+                else:
+                    ended(item.key)
         else:
-            distribute(stage, work, options.workers, ended)
+            busy |= distribute(stage, work, options.workers, ended)
     return failed

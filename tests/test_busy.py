@@ -1,0 +1,79 @@
+"""A block that somebody else is making stops only itself, and is no failure of the block."""
+
+import shutil
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from tiny_run import opened, segmented
+
+from seg_assets.definitions import definitions_of
+from seg_core.blockwise.engine import Options
+from seg_core.blockwise.make_block import lease_path
+from seg_core.errors import BlocksFailed
+from seg_core.lease import Lease
+from seg_core.segment import predict_volume
+from seg_core.states import stages_of
+from seg_core.store import Store
+
+FIRST, LAST = "z0000y0000x0000", "z0000y0001x0001"
+KEYS = [FIRST, "z0000y0000x0001", "z0000y0001x0000", LAST]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("finished")
+    segmented(folder)
+    return folder
+
+
+@pytest.fixture
+def store(finished: Path, tmp_path: Path) -> Store:
+    """A copy in which the last two of four blocks are not predicted."""
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    store = Store(str(tmp_path))
+    for key in KEYS[2:]:
+        store.remove(f"runs/tiny/phantom/blocks/prediction/{key}.json")
+    return store
+
+
+def other_at(store: Store, key: str) -> Lease:
+    """Somebody else who makes the prediction of a block."""
+    return Lease(store, lease_path(stages_of(*opened(store))[0], key), "it")
+
+
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_the_others_are_made(store: Store, workers: int) -> None:
+    run, volume = opened(store)
+    with other_at(store, KEYS[2]), pytest.raises(BlocksFailed, match="it; wait for") as raised:
+        predict_volume(run, volume, KEYS, Options(workers))
+    assert set(raised.value.failed) == raised.value.busy == {KEYS[2]}
+    records = stages_of(run, volume)[0].records
+    assert records.read(LAST).state == "done"
+    assert (records.read(KEYS[2]).state, records.read(KEYS[2]).tries) == ("missing", 0)
+    assert predict_volume(run, volume, KEYS, Options()).made == [KEYS[2]]
+
+
+def test_dagster_is_told_of_what_is_done(store: Store) -> None:
+    asset = definitions_of(store.uri).resolve_assets_def(dg.AssetKey(["phantom", "prediction"]))
+    ends = {"start": f"{FIRST}|tiny", "end": f"{LAST}|tiny"}
+    with dg.DagsterInstance.ephemeral() as instance, other_at(store, KEYS[2]):
+        instance.add_dynamic_partitions("runs", ["tiny"])
+        result = dg.materialize(
+            [asset],
+            instance=instance,
+            tags={f"dagster/asset_partition_range_{end}": key for end, key in ends.items()},
+            raise_on_error=False,
+        )
+        made = instance.get_materialized_partitions(asset.key)
+    assert not result.success
+    assert made == {f"{key}|tiny" for key in KEYS if key != KEYS[2]}
+
+
+def test_what_cannot_be_prepared_fails_only_what_is_due(store: Store) -> None:
+    text = store.read_bytes("runs/tiny.yaml").replace(b"threads: 1", b"threads: 1, memory: 1.0e-4")
+    store.write_bytes("runs/tiny.yaml", text)
+    run, volume = opened(store)
+    with pytest.raises(BlocksFailed, match=r"compute\.memory") as raised:
+        predict_volume(run, volume, KEYS, Options())
+    assert set(raised.value.failed) == set(KEYS[2:])
