@@ -1,6 +1,7 @@
 """What was measured of blocks, kept so that a second check reads only what was written since."""
 
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ from seg_core.volumes.contents import Index
 from seg_core.volumes.ome_zarr import ZarrArray, chunk_stamps, region_stamp
 
 Figures = dict[str, Any]
+SAVE_SECONDS = 30.0  # at most so much is measured again when the process is killed
 
 
 class Measured:
@@ -19,15 +21,23 @@ class Measured:
         self._index = Index(output.store, output.path(f"checks/measured/{step}.json"))
         self._version = version
         self.stamps: dict[str, str] = {}
+        self._saved = time.monotonic()
 
     def of(self, name: str, stamp: str, measure: Callable[[], Figures]) -> Figures:
         """The figures of what has this stamp; measured unless they are kept."""
         self.stamps[name] = fingerprint(stamp, self._version)
-        return dict(json.loads(self._index.digest(name, self.stamps[name], lambda: _text(measure))))
+        text = self._index.digest(name, self.stamps[name], lambda: _text(measure))
+        if time.monotonic() - self._saved > SAVE_SECONDS:
+            self._save()
+        return dict(json.loads(text))
+
+    def _save(self) -> None:
+        self._index.save()
+        self._saved = time.monotonic()
 
     def made_from(self) -> str:
         """A fingerprint of all that was asked for; writes what was measured."""
-        self._index.save()
+        self._save()
         return fingerprint(self.stamps)
 
 
