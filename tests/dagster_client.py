@@ -80,7 +80,7 @@ class Client:
 
     def wait(self, number: str) -> str:
         """A dagster run's status, once it has ended."""
-        return wait_for(f"dagster run {number}", lambda: self._ended(number))
+        return wait_for(f"dagster run {number}", lambda: self._ended(number), seconds=300)
 
     def terminate(self, number: str) -> None:
         """Cancel a dagster run."""
