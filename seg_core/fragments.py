@@ -34,6 +34,7 @@ class Fragments(Stage):
 
     name: ClassVar[str] = "fragments"
     version: ClassVar[int] = 1
+    labels: ClassVar[bool] = True
 
     task: Task
     memory: float
@@ -60,7 +61,7 @@ class Fragments(Stage):
         return open_array(self.output.store.path(self.output.path("prediction.zarr")))
 
     def made_from(self) -> dict[str, Inputs | str]:
-        """The block's prediction, its mask, and how it is post-processed."""
+        """The block's prediction, its mask and voxel size, and how it is post-processed."""
         folder = self.output.path("blocks/prediction")
         predictions = Records(self.output.store, folder).read_all()
         excluded = {"sub_block", "agglomeration"}
@@ -81,6 +82,7 @@ class Fragments(Stage):
                     "block": self.output.place(key),
                     "prediction": record.content,
                     "parameters": parameters,
+                    "voxel size": list(self.output.volume.voxel_size),
                     **masks.get(key, {}),
                 }
         return found
@@ -124,7 +126,7 @@ class Fragments(Stage):
                 f"but compute.memory is {self.memory:g} GB; give volume {self.output.volume.name} "
                 "smaller blocks, or the run more memory"
             )
-        create(self.array, labels=True, overwrite=True)
+        create(self.array, labels=self.labels, overwrite=True)
 
     def sub_blocks(self, box: Box) -> list[Box]:
         """Pieces small enough for kernels that are super-linear."""

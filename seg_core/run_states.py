@@ -89,7 +89,9 @@ def _scores(run: Run, checkpoint: BlockState) -> BlockState:
         return _state("stale", str(error))
     if sources:
         names = ", ".join(source.name for source in sources)
-        return _state("stale", f"data, mask or blocks of {names} changed since: validate again")
+        return _state(
+            "stale", f"data, voxel size, mask or blocks of {names} changed since: validate again"
+        )
     return _state("done")
 
 

@@ -12,9 +12,18 @@ from seg_core.parameters import chosen_parameters, own_parameters, set_parameter
 from seg_core.predict import Predict, predict
 from seg_core.run import Run
 from seg_core.segmentation import make_segmentation
-from seg_core.states import Unfinished, begun, lut_state_of, output_of, states_of, unfinished
+from seg_core.states import (
+    Unfinished,
+    begun,
+    lut_state_of,
+    output_of,
+    stages_of,
+    states_of,
+    unfinished,
+)
 from seg_core.validation.best import read_best
 from seg_core.volumes.declared import Volume
+from seg_core.volumes.ome_zarr import describe_kept
 
 __all__ = [
     "Segmented",
@@ -43,6 +52,7 @@ def predict_volume(run: Run, volume: Volume, keys: list[str] | None, options: Op
         BlocksFailed: some blocks could not be made.
     """
     refuse_bad_scores(run)
+    _describe_arrays(run, volume)
     return predict(run, output_of(run, volume), read_best(run).iteration, keys, options)
 
 
@@ -54,6 +64,7 @@ def fragment_volume(run: Run, volume: Volume, keys: list[str] | None, options: O
         BlocksFailed: some blocks could not be made.
     """
     refuse_bad_scores(run)
+    _describe_arrays(run, volume)
     config = run.frozen
     return make_fragments(config.task, output_of(run, volume), config.compute.memory, keys, options)
 
@@ -81,6 +92,12 @@ def lut_of_volume(
     return make_lut(run.frozen.task, output, chosen, force=force, renumber=renumber)
 
 
+def _describe_arrays(run: Run, volume: Volume) -> None:
+    """Let what was made before say the volume's voxel size of now, whether or not it is due."""
+    for stage in stages_of(run, volume):
+        describe_kept(stage.array, labels=stage.labels)
+
+
 def _refuse_stale(stage: Predict) -> None:
     """One table never joins blocks that other checkpoints, or raw data that is gone, were behind.
 
@@ -104,6 +121,7 @@ def segment_blocks(run: Run, volume: Volume, keys: list[str] | None, options: Op
         BlocksFailed: some blocks could not be made.
     """
     refuse_bad_scores(run)
+    _describe_arrays(run, volume)
     return make_segmentation(run.frozen.task, output_of(run, volume), keys, options)
 
 

@@ -28,6 +28,7 @@ class Segmentation(Stage):
 
     name: ClassVar[str] = "segmentation"
     version: ClassVar[int] = 1
+    labels: ClassVar[bool] = True
 
     task: Task
 
@@ -76,7 +77,7 @@ class Segmentation(Stage):
 
     def prepare(self) -> None:
         """Make the array."""
-        create(self.array, labels=True, overwrite=True)
+        create(self.array, labels=self.labels, overwrite=True)
 
     def sub_blocks(self, box: Box) -> list[Box]:
         """Large pieces: nothing but reading and writing is to be done."""

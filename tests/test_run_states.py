@@ -99,7 +99,8 @@ def test_a_mask_changes_the_scores_alone(store: Store) -> None:
     states = now(store)
     assert [s.state for s in states.values()] == ["done", "done", "stale"]
     assert states["validation_scores"].reason == (
-        "data, mask or blocks of phantom[60:120, 0:48, 0:48] changed since: validate again"
+        "data, voxel size, mask or blocks of phantom[60:120, 0:48, 0:48] changed since: "
+        "validate again"
     )
     assert validate(opened(store)[0])[1] == 1
     assert said(store) == [("done", "")] * 3

@@ -5,15 +5,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_run import BLOCK, files_of, opened, segmented
+from tiny_run import BLOCK, VOLUME, files_of, opened, segmented
 
 from seg_core.blockwise.engine import Options
 from seg_core.errors import BlocksFailed, NotReady
 from seg_core.geometry import Box
 from seg_core.predict import Predict
-from seg_core.segment import lut_of_volume, predict_volume, segment_volume, states_of
+from seg_core.segment import (
+    lut_of_volume,
+    output_of,
+    predict_volume,
+    segment_volume,
+    states_of,
+)
 from seg_core.store import Store
-from seg_core.volumes.declared import Volume, load_volume
+from seg_core.validation.scoring import scored_from, validation_sources
+from seg_core.volumes.declared import Volume, add_volume, load_volume
+from seg_core.volumes.ome_zarr import open_array
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +112,31 @@ def test_a_voxel_that_is_mended_back_leaves_nothing_to_do(store: Store) -> None:
         mend(volume, [BLOCK + BLOCK // 2] * 3)
         assert stale_predictions(store) == {"z0001y0001x0001"}
         mend(volume, [BLOCK + BLOCK // 2] * 3)
+
+
+def test_another_voxel_size_is_that_of_all_that_it_decides_and_of_every_array(store: Store) -> None:
+    run, volume = opened(store)
+    source = validation_sources(run)[0]
+    scored = scored_from(run, 12, source)
+    add_volume(store, "phantom", f"{VOLUME}voxel_size: [30, 10, 10]\n".encode(), "phantom.yaml")
+
+    run, volume = opened(store)
+    states = states_of(run, volume)
+    assert stale_predictions(store) == set()
+    reasons = {state.reason for state in states["fragments"].values()}
+    assert reasons == {"changed since: voxel size"}
+    assert scored_from(run, 12, validation_sources(run)[0]) != scored
+    names, output = ("prediction", "fragments", "segmentation"), output_of(run, volume)
+    chunks = {n: f for n, f in files_of(store, "tiny").items() if n.startswith("prediction.zarr/0")}
+
+    assert segment_volume(run, volume, Options()).fragments.made == list(volume.grid)
+    for name in names:
+        array = open_array(store.path(output.path(f"{name}.zarr")))
+        assert array.voxel_size == (30, 10, 10)
+    now = files_of(store, "tiny")
+    assert {n: now[n] for n in chunks} == chunks
+    segment_volume(run, volume, Options())
+    assert files_of(store, "tiny") == now
 
 
 def test_raw_data_that_cannot_be_read_is_stale(store: Store) -> None:

@@ -30,6 +30,8 @@ class Stage(ABC):
     name: ClassVar[str]
     version: ClassVar[int]
     """Raised when the code makes something else from the same inputs."""
+    labels: ClassVar[bool] = False
+    """Whether ids are written."""
 
     output: Output
 

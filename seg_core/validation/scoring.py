@@ -57,6 +57,7 @@ def scored_from(run: Run, iteration: int, source: Source) -> str:
         config.prediction.model_dump(),
         source.name,
         str(source.volume.grid),
+        source.volume.voxel_size,
         data,
         [Predict.version, Fragments.version, VERSION],
         *([masked] if masked else []),

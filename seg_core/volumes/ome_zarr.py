@@ -211,6 +211,14 @@ def _same_layout(array: ZarrArray, stored: dict[str, Any]) -> bool:
 
 def describe(array: ZarrArray, *, labels: bool = False) -> ZarrArray:
     """Write the NGFF metadata of the group: from now on the array can be opened."""
+    group, wanted = Store(array.uri), _metadata(array, labels)
+    if group.read_json("zarr.json") != wanted:
+        group.write_json("zarr.json", wanted)
+    return array
+
+
+def _metadata(array: ZarrArray, labels: bool) -> Any:
+    """Of the group, as JSON gives it back: a tuple is a list."""
     lead = [] if array.channels is None else [1.0]
     offset = [b * v for b, v in zip(array.box.begin, array.voxel_size, strict=True)]
     transformations = [
@@ -233,11 +241,20 @@ def describe(array: ZarrArray, *, labels: bool = False) -> ZarrArray:
         ome["image-label"] = {"version": "0.5"}
     attributes = {"ome": ome, "seg": array.attributes}
     wanted = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+    return json.loads(json.dumps(wanted))
+
+
+def describe_kept(array: ZarrArray, *, labels: bool = False) -> None:
+    """As `describe`, of an array of this shape that is there; nothing happens where there is none.
+
+    What its metadata says (its voxel size) may have changed though no voxel of it did.
+    """
     group = Store(array.uri)
-    # as JSON gives it back: a tuple is a list
-    if group.read_json("zarr.json") != json.loads(json.dumps(wanted)):
-        group.write_json("zarr.json", wanted)
-    return array
+    if group.read_json("zarr.json") in (None, _metadata(array, labels)):
+        return
+    stored = group.read_json("0/zarr.json")
+    if stored is not None and _same_layout(array, stored):
+        describe(array, labels=labels)
 
 
 def open_array(uri: str) -> ZarrArray:
