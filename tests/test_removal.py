@@ -17,7 +17,7 @@ from seg_core.blockwise.engine import Options
 from seg_core.cli import seg
 from seg_core.errors import Busy, NotReady, SegError
 from seg_core.lease import Lease
-from seg_core.lifecycle.promotion import promote, roll_back
+from seg_core.lifecycle.promotion import promote, promoted, roll_back
 from seg_core.lifecycle.removal import plan_removal, remove
 from seg_core.report import make_report
 from seg_core.run import load_run, run_names
@@ -234,6 +234,34 @@ def test_the_promoted_run_its_ancestors_and_what_a_roll_back_reaches_stay(store:
     roll_back(store)
     for name in ("last", "tiny"):
         assert remove(store, plan_removal(store, name, archive=False)) > 0
+
+
+def test_a_run_that_is_being_deleted_is_not_promoted(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    run, other = load_run(store, "r"), finish(add(store, "other", trainer={"iterations": 1}))
+    with Lease(store, "promoted.lock", "promotion"), pytest.raises(Busy, match="promotion: proc"):
+        remove(store, plan_removal(store, "r", archive=False))
+    assert not store.exists("runs/r.removing")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Store, "remove", end)
+        remove(store, plan_removal(store, "r", archive=False))
+    assert store.exists("runs/r/best.json")  # all of it is there still
+    with pytest.raises(SegError, match="run r cannot be promoted, since it is being removed; end"):
+        promote(run, anyway=True)
+    remove(store, plan_removal(store, "r", archive=False))
+    with pytest.raises(SegError, match="no run 'r'"):
+        promote(run, anyway=True)
+    assert promoted(store) is None
+    promote(load_run(store, "tiny"), anyway=True)
+    promote(other, anyway=True)
+    store.remove("runs/tiny.yaml")  # as whoever deletes files by hand does
+    with pytest.raises(SegError, match="no run 'tiny'"):
+        roll_back(store)
+    assert promoted(store) == "other"
 
 
 def test_a_run_at_which_somebody_works_is_left_alone(store: Store) -> None:

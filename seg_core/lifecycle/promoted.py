@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
+from seg_core.lease import Lease
 from seg_core.store import Store
 
 FILE = "promoted.json"
@@ -29,6 +30,11 @@ def standing(store: Store) -> list[str]:
         else:
             runs.append(entry["run"])
     return runs
+
+
+def promotions(store: Store) -> Lease:
+    """Held while a run is promoted, and while one that is not is marked as being removed."""
+    return Lease(store, "promoted.lock", "promotion")
 
 
 def note(store: Store, run: str, why: str, *, back: bool = False) -> None:

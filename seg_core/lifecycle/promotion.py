@@ -5,10 +5,9 @@ from typing import Any
 
 from seg_core.errors import NotReady, SegError
 from seg_core.evaluate import higher_is_better
-from seg_core.lease import Lease
 from seg_core.lifecycle.comparison import compared_from, mean_score, why_incomparable
-from seg_core.lifecycle.promoted import note, promoted, read_history, standing
-from seg_core.run import Run, load_run
+from seg_core.lifecycle.promoted import note, promoted, promotions, read_history, standing
+from seg_core.run import Run, load_run, removal_mark
 from seg_core.store import Store
 from seg_core.validation.best import read_best
 from seg_core.validation.scoring import validation_sources
@@ -97,10 +96,11 @@ def promote(run: Run, *, anyway: bool = False, why: str = "") -> None:
     Raises:
         NotReady: the run was not validated; or its comparison is missing, is about other scores
             than those of now, or failed.
-        Busy: another process promotes or rolls back.
+        SegError: it is being removed, or is gone.
+        Busy: another process promotes, rolls back, or begins to remove a run.
     """
-    read_best(run)
-    with _lease(run.store):
+    with promotions(run.store):
+        _refuse_gone(run.store, run.name)
         if promoted(run.store) == run.name:
             return
         found = "promoted whatever the comparison says" if anyway else _refuse_worse(run)
@@ -132,17 +132,24 @@ def roll_back(store: Store) -> str:
         That run's name.
 
     Raises:
-        SegError: there is none.
-        Busy: another process promotes or rolls back.
+        SegError: there is none, or it is gone.
+        Busy: another process promotes, rolls back, or begins to remove a run.
     """
-    with _lease(store):
+    with promotions(store):
         runs = standing(store)
         if len(runs) < 2:
             now = f"before run {runs[0]}" if runs else "yet"
             raise SegError(f"no run was promoted {now}: there is nothing to roll back to")
+        _refuse_gone(store, runs[-2])
         note(store, runs[-2], f"rolled back from {runs[-1]}", back=True)
         return runs[-2]
 
 
-def _lease(store: Store) -> Lease:
-    return Lease(store, "promoted.lock", "promotion")
+def _refuse_gone(store: Store, name: str) -> None:
+    """Whoever calls holds the lease, so that what is there stays."""
+    if store.exists(removal_mark(name)):  # before its file, which goes after the mark is set
+        raise SegError(
+            f"run {name} cannot be promoted, since it is being removed; end that with: "
+            f"seg run remove {name}"
+        )
+    read_best(load_run(store, name))

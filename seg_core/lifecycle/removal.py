@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 
 from seg_core.errors import SegError
 from seg_core.lease import Lease, refuse_held
-from seg_core.lifecycle.promoted import standing
+from seg_core.lifecycle.promoted import promotions, standing
 from seg_core.run import ARCHIVED, load_run, removal_mark
 from seg_core.schema import check_name
 from seg_core.store import Store
@@ -76,17 +76,24 @@ def remove(store: Store, plan: Removal) -> int:
 
     Raises:
         SegError: as `plan_removal`.
+        Busy: as that; or another process promotes a run.
     """
     with Lease(store, f"runs/{plan.run}.lock", f"removal of run {plan.run}"):
-        now = plan_removal(store, plan.run, archive=plan.archive)
-        if plan.archive:
-            best = read_best(load_run(store, plan.run))
-            store.write_json(f"runs/{plan.run}/{ARCHIVED}", {"iteration": best.iteration})
-            return sum(_remove(store, path) for path in now.paths)
-        store.write_json(removal_mark(plan.run), {"run": plan.run})
+        with promotions(store):  # it is promoted, or marked, but never both
+            now = plan_removal(store, plan.run, archive=plan.archive)
+            _mark(store, plan)
         freed = sum(_remove(store, path) for path in now.paths)
-        store.remove(removal_mark(plan.run))
+        if not plan.archive:
+            store.remove(removal_mark(plan.run))
         return freed
+
+
+def _mark(store: Store, plan: Removal) -> None:
+    if plan.archive:
+        best = read_best(load_run(store, plan.run))
+        store.write_json(f"runs/{plan.run}/{ARCHIVED}", {"iteration": best.iteration})
+    else:
+        store.write_json(removal_mark(plan.run), {"run": plan.run})
 
 
 def _remove(store: Store, path: str) -> int:
