@@ -98,7 +98,8 @@ def test_a_template_that_was_never_trained_is_the_first_run(store: Store) -> Non
     assert run.config.trainer.iterations == 3
     assert "run plan-20261123-0300 was" in str(next_run(store, MONDAY + WEEK))
     # such a template may be changed
-    add(store, "plan", trainer={"iterations": 3}, compute={"workers": 2})
+    free = {"workers": 2, "memory": 4.0, "pods": {"checkpoint": {"gpus": 1}}}
+    add(store, "plan", trainer={"iterations": 3}, compute=free)
     assert isinstance(next_run(store, MONDAY + WEEK), str)
     add(store, "plan", trainer={"iterations": 5})
     assert new_run(store, MONDAY + WEEK).config.trainer.iterations == 5

@@ -13,7 +13,7 @@ from seg_core.datasplit import indexed_content
 from seg_core.errors import SegError
 from seg_core.fingerprint import fingerprint
 from seg_core.lifecycle.cron import check_cron
-from seg_core.run import Run, RunConfig, add_run, check_start, load_run, run_names
+from seg_core.run import FREE, Run, RunConfig, add_run, check_start, load_run, run_names
 from seg_core.schema import Strict, parse
 from seg_core.source import open_sources
 from seg_core.store import Store
@@ -162,7 +162,7 @@ def _fingerprint_now(template: Run) -> str:
 
 def _fingerprint(given: dict[str, Any], data: list[list[str]]) -> str:
     # what changes no byte of the result, and what every new run gets of its own
-    compute = {k: v for k, v in given.get("compute", {}).items() if k not in ("workers", "memory")}
+    compute = {k: v for k, v in given.get("compute", {}).items() if k not in FREE}
     settings = {k: v for k, v in given.items() if k not in ("compute", "start")}
     return fingerprint(settings, compute, data)
 
