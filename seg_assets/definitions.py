@@ -10,7 +10,7 @@ import dagster as dg
 from seg_assets import pods
 from seg_assets.automation import backfill_failed_blocks, register_runs
 from seg_assets.backfill import segment_volume
-from seg_assets.messages import tell_ended_backfills
+from seg_assets.messages import tell_ended_backfills, tell_failed_retraining
 from seg_assets.new_run import new_run_job
 from seg_assets.partitions import group_of
 from seg_assets.promotion import promotion, retrain_run, retrain_schedule, roll_back_job
@@ -38,7 +38,12 @@ def definitions_of(uri: str | None = None) -> dg.Definitions:
             *(volume_sources(volume) for volume in volumes),
             *(asset for volume in volumes for asset in volume_assets(volume)),
         ],
-        sensors=[register_runs, backfill_failed_blocks, tell_ended_backfills],
+        sensors=[
+            register_runs,
+            backfill_failed_blocks,
+            tell_ended_backfills,
+            tell_failed_retraining,
+        ],
         schedules=[retrain_schedule(store), *observation(sources)],
         jobs=[
             train_run,

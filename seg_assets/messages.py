@@ -1,10 +1,13 @@
-"""Who is not looking is told: a webhook hears of backfills that ended with failures."""
+"""Who is not looking is told: a webhook hears of backfills and retrained runs that failed."""
 
 import json
 from typing import TYPE_CHECKING
 
 import dagster as dg
 from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
+from dagster._core.storage.tags import PARTITION_NAME_TAG
+
+from seg_assets.promotion import TOLD, retrain_run
 
 if TYPE_CHECKING:
     from dagster._core.execution.asset_backfill import AssetBackfillData
@@ -51,3 +54,39 @@ def _failed(data: "AssetBackfillData | None") -> dict[str, int]:
     subset = data.failed_and_downstream_subset
     keys = sorted(subset.asset_keys)
     return {key.to_user_string(): len(subset.get_partitions_subset(key)) for key in keys}
+
+
+@dg.run_failure_sensor(
+    monitored_jobs=[retrain_run],
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Tells the webhook of SEG_WEBHOOK when a run could not be retrained.",
+)
+def tell_failed_retraining(context: dg.RunFailureSensorContext) -> None:
+    """Tell which steps of it failed and why, but for what was told as `not_promoted`."""
+    from seg_core.lifecycle.webhook import tell
+
+    failed = {str(e.step_key): _reason(e) for e in context.get_step_failure_events()}
+    if failed and not any(failed.values()):
+        return
+    why = "; ".join(f"{step}: {reason}" for step, reason in failed.items() if reason)
+    run = context.dagster_run.tags.get(PARTITION_NAME_TAG)
+    tell(
+        "retrain_failed",
+        {
+            "text": f"Run {run} was not retrained: {why or context.failure_event.message}",
+            "run": run,
+            "failed_steps": list(failed),
+            "dagster_run": context.dagster_run.run_id,
+        },
+    )
+
+
+def _reason(event: dg.DagsterEvent) -> str:
+    """Why a step failed; "" where that was told."""
+    data = event.step_failure_data
+    if known := data.user_failure_data:
+        return "" if TOLD in known.metadata else str(known.description)
+    error = data.error
+    while error and error.cause:
+        error = error.cause
+    return error.message.strip() if error else "no reason is known"

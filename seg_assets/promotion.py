@@ -1,6 +1,8 @@
 """Promotion: the run that is used from now on, retraining by schedule, and the way back."""
 
 import dagster as dg
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
+from dagster._core.storage.tags import PARTITION_NAME_TAG
 from dagster._utils.schedules import is_valid_cron_schedule
 
 from seg_assets.checks import Checked, result, specs, told
@@ -13,6 +15,9 @@ from seg_core.lifecycle.retrain import FILE, RetrainConfig, load_retrain, next_r
 from seg_core.store import Store
 
 CHECK = {"no_regression": "Not worse than the promoted run on the same validation volumes."}
+
+TOLD = "webhook_told"
+"""In the metadata of a failure of which the webhook was told where it came up."""
 
 
 class Promote(dg.Config):
@@ -50,7 +55,7 @@ def promotion(context: dg.AssetExecutionContext, config: Promote, store: StorePa
                 promote(run, anyway=config.anyway, why="materialized in Dagster")
         except NotReady as refused:
             tell("not_promoted", {"text": str(refused), "run": run.name, **verdict.figures})
-            raise
+            raise dg.Failure(str(refused), {TOLD: True}, allow_retries=False) from None
     return dg.MaterializeResult(
         metadata={
             "promoted": run.name,
@@ -125,10 +130,22 @@ def retrain_schedule(store: Store) -> dg.ScheduleDefinition:
             return dg.SkipReason(str(error))
         if isinstance(found, str):
             return dg.SkipReason(found)
+        if at_work := _unended(context.instance, found.name):
+            return dg.SkipReason(f"run {found.name} is being made by Dagster's run {at_work}")
         context.instance.add_dynamic_partitions(str(RUNS.name), [found.name])
-        return dg.RunRequest(run_key=found.name, partition_key=found.name)
+        # one that failed is launched again by a later tick
+        key = f"{found.name} at {context.scheduled_execution_time.isoformat()}"
+        return dg.RunRequest(run_key=key, partition_key=found.name)
 
     return retrain
+
+
+def _unended(instance: dg.DagsterInstance, partition: str) -> str | None:
+    """A run of Dagster for this partition that has not ended; between steps it has no lease."""
+    runs = instance.get_runs(
+        dg.RunsFilter(statuses=NOT_FINISHED_STATUSES, tags={PARTITION_NAME_TAG: partition}), limit=1
+    )
+    return runs[0].run_id if runs else None
 
 
 def _config(store: Store) -> tuple[RetrainConfig | None, str]:

@@ -15,6 +15,7 @@ from dagster._core.events import DagsterEventType
 from tiny_run import RUN, make_run, make_volume
 
 from seg_assets.definitions import definitions_of
+from seg_assets.messages import tell_failed_retraining
 from seg_core.lifecycle.promotion import promoted, read_history
 from seg_core.run import add_run
 from seg_core.store import Store
@@ -57,6 +58,16 @@ def make(store: Store, instance: dg.DagsterInstance, run: str) -> dg.ExecuteInPr
     return job.execute_in_process(partition_key=run, instance=instance, raise_on_error=False)
 
 
+def look_at_failure(instance: dg.DagsterInstance, failed: dg.ExecuteInProcessResult) -> None:
+    """What the sensor does once Dagster has seen that a run failed."""
+    (event,) = (e for e in failed.all_events if e.event_type == DagsterEventType.RUN_FAILURE)
+    tell_failed_retraining(
+        dg.build_run_status_sensor_context(
+            "tell_failed_retraining", event, instance, failed.dagster_run
+        ).for_run_failure()
+    )
+
+
 def comparison(instance: dg.DagsterInstance, run: str) -> dg.AssetCheckEvaluation:
     """What the check said, as it is stored."""
     (found,) = (
@@ -88,6 +99,8 @@ def test_a_run_is_promoted_unless_it_is_worse(
         assert (promoted(store), [h["run"] for h in read_history(store)]) == ("tiny", ["tiny"])
         assert [(t["event"], t["run"]) for t in told] == [("not_promoted", "worse")]
         assert "run worse is not promoted: run worse has voi_sum" in told[0]["text"]
+        look_at_failure(instance, second)
+        assert len(told) == 1
 
         asset = definitions_of(store.uri).resolve_assets_def("promotion")
         config = {"ops": {"promotion": {"config": {"anyway": True}}}}
@@ -104,6 +117,25 @@ def test_a_run_is_promoted_unless_it_is_worse(
         assert event.asset_materialization is not None
         assert event.asset_materialization.partition == "tiny"
         assert not back.execute_in_process(instance=instance, raise_on_error=False).success
+
+
+def test_a_run_that_fails_before_its_promotion_is_told(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sensor = definitions_of(store.uri).resolve_sensor_def("tell_failed_retraining")
+    assert sensor.default_status == dg.DefaultSensorStatus.RUNNING
+    store.remove("volumes/phantom/labels.zarr")
+    with dg.DagsterInstance.ephemeral() as instance, receiver() as (url, told):
+        monkeypatch.setenv("SEG_WEBHOOK", url)
+        failed = make(store, instance, "tiny")
+        assert told == []
+        look_at_failure(instance, failed)
+    (one,) = told
+    assert (one["event"], one["run"]) == ("retrain_failed", "tiny")
+    assert one["failed_steps"] == ["datasplit"]
+    assert one["dagster_run"] == failed.run_id
+    assert one["text"].startswith("Run tiny was not retrained: datasplit: ")
+    assert "labels.zarr" in one["text"]
 
 
 def tick(store: Store, instance: dg.DagsterInstance, hour: int) -> dg.RunRequest | dg.SkipReason:
@@ -133,9 +165,23 @@ def test_the_schedule_asks_for_a_new_run_once(store: Store) -> None:
     with dg.instance_for_test() as instance:
         found = tick(store, instance, 3)
         assert isinstance(found, dg.RunRequest)
-        assert found.partition_key == found.run_key == "tiny-20261124-0300"
+        assert found.partition_key == "tiny-20261124-0300"
         assert instance.get_dynamic_partitions("runs") == ["tiny-20261124-0300"]
-        assert isinstance(tick(store, instance, 4), dg.SkipReason)  # nothing changed since
+        # one that came to no best is launched again, unless Dagster is at it
+        again = tick(store, instance, 4)
+        assert isinstance(again, dg.RunRequest)
+        assert again.partition_key == found.partition_key
+        assert again.run_key != found.run_key
+        assert tick(store, instance, 4) == again
+        job = definitions_of(store.uri).resolve_job_def("retrain_run")
+        queued = instance.create_run_for_job(
+            job, tags={"dagster/partition": str(found.partition_key)}
+        )
+        skipped = tick(store, instance, 5)
+        assert isinstance(skipped, dg.SkipReason)
+        assert queued.run_id in str(skipped.skip_message)
+        instance.report_run_canceled(queued)
+        assert isinstance(tick(store, instance, 5), dg.RunRequest)
 
 
 @pytest.mark.parametrize("cron", ["hourly", "0 0 31 2 *", "*/00 3 * * *"])

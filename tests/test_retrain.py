@@ -15,13 +15,16 @@ from dagster._utils.schedules import schedule_execution_time_iterator
 from tiny_project import add, copy_of, finish, make_project
 
 from seg_core.cli import seg
-from seg_core.errors import SegError
+from seg_core.errors import Busy, SegError
+from seg_core.lease import Lease
 from seg_core.lifecycle.cron import check_cron
 from seg_core.lifecycle.promotion import compare, promote, promoted
 from seg_core.lifecycle.retrain import load_retrain, next_run
 from seg_core.run import Run, load_run, run_names
 from seg_core.store import Store
+from seg_core.train import train
 from seg_core.training.start import read_start
+from seg_core.validate import validate
 from seg_core.volumes.ome_zarr import open_array
 
 pytestmark = pytest.mark.slow
@@ -86,6 +89,7 @@ def test_new_labels_and_mended_raw_data_do(store: Store, array: str) -> None:
     run = new_run(store, MONDAY)
     assert run.name == "tiny-20261123-0300"
     assert run.config == load_run(store, "tiny").config
+    finish(run)
     assert next_run(store, MONDAY + WEEK) == UNCHANGED.format("tiny-20261123-0300")
     change(store, array)
     assert new_run(store, MONDAY + WEEK).name == "tiny-20261130-0300"
@@ -96,6 +100,8 @@ def test_a_template_that_was_never_trained_is_the_first_run(store: Store) -> Non
     add(store, "plan", trainer={"iterations": 3})
     run = new_run(store, MONDAY)
     assert run.config.trainer.iterations == 3
+    assert next_run(store, MONDAY + WEEK) == run
+    finish(run)
     assert "run plan-20261123-0300 was" in str(next_run(store, MONDAY + WEEK))
     # such a template may be changed
     free = {"workers": 2, "memory": 4.0, "pods": {"checkpoint": {"gpus": 1}}}
@@ -103,7 +109,6 @@ def test_a_template_that_was_never_trained_is_the_first_run(store: Store) -> Non
     assert isinstance(next_run(store, MONDAY + WEEK), str)
     add(store, "plan", trainer={"iterations": 5})
     assert new_run(store, MONDAY + WEEK).config.trainer.iterations == 5
-    assert isinstance(next_run(store, MONDAY + 2 * WEEK), str)
 
 
 def test_asked_twice_it_is_the_same_run(store: Store) -> None:
@@ -121,6 +126,21 @@ def test_asked_twice_it_is_the_same_run(store: Store) -> None:
     again = new_run(store, MONDAY)
     assert again.config.start is not None
     assert record_of(again)["start"] == "tiny"
+
+
+def test_a_run_that_ended_before_its_best_is_gone_on_with(store: Store) -> None:
+    change(store)
+    run = new_run(store, MONDAY)
+    train(run)
+    assert new_run(store, MONDAY + WEEK) == run
+    being_made = f"^nothing is retrained: run {run.name} is being made: process "
+    with Lease(store, f"{run.folder}/train.lock", "it"), pytest.raises(Busy, match=being_made):
+        next_run(store, MONDAY + WEEK)
+    validate(run)
+    assert next_run(store, MONDAY + WEEK) == UNCHANGED.format(run.name)
+    store.remove(f"{run.folder}/best.json")
+    change(store)
+    assert new_run(store, MONDAY + WEEK).name == "tiny-20261130-0300"
 
 
 def test_another_runs_name_is_not_taken(store: Store) -> None:

@@ -28,7 +28,7 @@ def retrain(dry_run: bool, store: str | None, as_json: bool) -> None:
     if isinstance(found, Retrained):
         record, verb = found.record, "would be added"
     else:
-        record, verb = opened.read_json(f"{found.folder}/{RECORD}"), "is added"
+        record, verb = opened.read_json(f"{found.folder}/{RECORD}"), "is to be trained"
     start = f"starting from run {record['start']}" if record["start"] else "starting from scratch"
     sentence = f"run {found.name} {verb}, from the file of run {record['template']}, {start}"
     show({"run": found.name, **record}, as_json, lambda: [sentence])

@@ -12,11 +12,13 @@ from seg_core.datasplit import FILE as DATASPLIT
 from seg_core.datasplit import indexed_content
 from seg_core.errors import SegError
 from seg_core.fingerprint import fingerprint
+from seg_core.lease import refuse_held
 from seg_core.lifecycle.cron import check_cron
 from seg_core.run import FREE, Run, RunConfig, add_run, check_start, load_run, run_names
 from seg_core.schema import Strict, parse
 from seg_core.source import open_sources
 from seg_core.store import Store
+from seg_core.validation.best import BEST
 from seg_core.volumes.contents import Index
 
 FILE = "retrain.yaml"
@@ -76,6 +78,8 @@ def load_retrain(store: Store) -> RetrainConfig | None:
 def next_run(store: Store, at: datetime) -> Run | str:
     """Add the run that is due at a tick of the schedule, or say why none is.
 
+    Where the last one of the schedule came to no best, and is what would be made now, it is due.
+
     Args:
         store: with `retrain.yaml`.
         at: the tick, which names the run: asked twice, it is the same run. Without a time zone
@@ -86,6 +90,7 @@ def next_run(store: Store, at: datetime) -> Run | str:
 
     Raises:
         SegError: the template is not there, or its data or settings are unusable.
+        Busy: the run that is due is being made.
     """
     found = plan_run(store, at)
     if not isinstance(found, Retrained):
@@ -112,6 +117,8 @@ def plan_run(store: Store, at: datetime) -> Retrained | Run | str:
     now = _fingerprint_now(template)
     last, before = _last(template)
     if last is not None and before == now:
+        if last != template.name and not store.exists(f"runs/{last}/{BEST}"):
+            return _unfinished(store, last)
         return (
             f"nothing is retrained: labels, raw data and settings of run {template.name} are what "
             f"run {last} was made from"
@@ -119,6 +126,18 @@ def plan_run(store: Store, at: datetime) -> Retrained | Run | str:
     text, start = _write(template, name)
     made = {"template": template.name, "at": moment.astimezone(UTC).isoformat(timespec="seconds")}
     return Retrained(name, text, {**made, **start, "fingerprint": now})
+
+
+def _unfinished(store: Store, name: str) -> Run:
+    """A run of the schedule whose training or validation failed or was ended, to go on with.
+
+    Raises:
+        Busy: somebody is at work on it.
+    """
+    run = load_run(store, name)
+    locks = [path for path in store.sizes(run.folder) if path.endswith(".lock")]
+    refuse_held(store, locks, f"nothing is retrained: run {name} is being made")
+    return run
 
 
 def _in_zone(at: datetime, zone: ZoneInfo) -> datetime:
