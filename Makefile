@@ -13,7 +13,7 @@ export SEG_TEST_DATA ?= $(CURDIR)/../shared/data
 .PHONY: help venv demo ui view browser test test-fast test-data test-k8s test-k8s-kills examples bench bench-quick bench-at-size contexts lint format constraints clean
 
 help: ## list the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 venv: .venv/installed ## make .venv with the pinned dependencies
 

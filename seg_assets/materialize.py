@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 
 import click
 import dagster as dg
+from dagster._core.definitions.observe import observe
 
 from seg_assets.definitions import usable_volumes
 from seg_assets.home import open_instance
 from seg_assets.launcher import process_tag
 from seg_assets.partitions import RUNS
 from seg_assets.resources import StoreResource
+from seg_assets.sources import volume_sources
 from seg_assets.training import training_assets
 from seg_assets.volume import volume_assets
 from seg_core.errors import SegError
@@ -20,6 +22,7 @@ from seg_core.run import load_run
 from seg_core.store import Store
 from seg_core.volumes.declared import load_volume
 
+RESOURCES = {"store": StoreResource()}
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -32,11 +35,12 @@ def materialize_all(run: str, volumes: Sequence[str]) -> None:
     """
     store = Store()
     load_run(store, run)
-    named = [load_volume(store, name) for name in volumes]
-    families = [volume_assets(volume) for volume in named or usable_volumes(store)]
-    assets = [*training_assets(), *(asset for family in families for asset in family)]
+    named = [load_volume(store, name) for name in volumes] or usable_volumes(store)
+    assets = [*training_assets(), *(asset for v in named for asset in volume_assets(v))]
     with open_instance() as instance:
         instance.add_dynamic_partitions(str(RUNS.name), [run])
+        sources = [volume_sources(volume) for volume in named]
+        observe(sources, run_config=QUIET, instance=instance, resources=RESOURCES)
         for number, asset in enumerate(assets, start=1):
             click.echo(f"[{number}/{len(assets)}] {asset.key.to_user_string()}", err=True)
             _materialize(asset, run, instance)
@@ -47,7 +51,7 @@ def _materialize(asset: dg.AssetsDefinition, run: str, instance: dg.DagsterInsta
     result = dg.materialize(
         [asset],
         instance=instance,
-        resources={"store": StoreResource()},
+        resources=RESOURCES,
         run_config=QUIET,
         partition_key=None if by_block else run,
         tags={**process_tag(), **(_all_blocks(asset, run) if by_block else {})},

@@ -75,11 +75,9 @@ def merged(base: Any, over: Any) -> Any:
 
 def new_run_job(volumes: Sequence[Volume]) -> dg.JobDefinition:
     """The job; its launchpad begins with the fields that one fills in first."""
-    labelled = [v.name for v in volumes if v.config.labels] or ["VOLUME"]
-    whole = [{"volume": labelled[0], "roi": ":, :, :"}]
     begin = {
         "name": "my-run",
-        "datasplit": {"train": whole, "validate": whole},
+        "datasplit": _two_parts([v for v in volumes if v.config.labels]),
         "task": {"affinities": {}},
         "trainer": {"iterations": 1500},
     }
@@ -95,3 +93,15 @@ def new_run_job(volumes: Sequence[Volume]) -> dg.JobDefinition:
         add()
 
     return job
+
+
+def _two_parts(labelled: Sequence[Volume]) -> dict[str, Any]:
+    """The first two thirds of a volume's sections to train on, the rest to validate on."""
+    if not labelled:
+        return {"train": [{"volume": "VOLUME"}], "validate": [{"volume": "VOLUME"}]}
+    name, roi = labelled[0].name, labelled[0].roi
+    cut = roi.begin[0] + 2 * roi.shape[0] // 3
+    return {
+        "train": [{"volume": name, "roi": f"{roi.begin[0]}:{cut}, :, :"}],
+        "validate": [{"volume": name, "roi": f"{cut}:{roi.end[0]}, :, :"}],
+    }

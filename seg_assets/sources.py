@@ -72,16 +72,14 @@ def observation(keys: list[dg.AssetKey]) -> list[dg.ScheduleDefinition]:
     """A look at all sources every night; none where there is no volume."""
     if not keys:
         return []
-    job = dg.define_asset_job(
-        "observe_volumes",
-        dg.AssetSelection.assets(*keys),
-        description="Looks whether raw data or labels were written since.",
-    )
+    about = "Looks whether raw data or labels were written since."
+    job = dg.define_asset_job("observe_volumes", dg.AssetSelection.assets(*keys), description=about)
     return [
         dg.ScheduleDefinition(
             name="observe_volumes",
             job=job,
             cron_schedule="0 2 * * *",
+            description=about,
             default_status=dg.DefaultScheduleStatus.RUNNING,
         )
     ]

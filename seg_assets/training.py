@@ -59,7 +59,7 @@ def _datasplit(sources: Sequence[dg.AssetKey]) -> dg.AssetsDefinition:
                 "fingerprint": content["fingerprint"],
                 "sections": picture(draw_sources(run), "raw and labels of every source"),
             },
-            check_results=_results(run, DATASPLIT),
+            check_results=_results(context, run, DATASPLIT),
         )
 
     return datasplit
@@ -74,12 +74,18 @@ def _sources(content: dict[str, Any]) -> dict[str, Any]:
     return {"sources": table(rows), **objects}
 
 
-def _results(run: "Run", checks: dict[str, str]) -> list[dg.AssetCheckResult]:
-    """The verdicts that a step has just written."""
+def _results(
+    context: dg.AssetExecutionContext, run: "Run", checks: dict[str, str]
+) -> list[dg.AssetCheckResult]:
+    """The verdicts that a step has just written; Dagster fails the step without saying why."""
     from seg_core.verdicts import read_verdicts
 
-    verdicts = read_verdicts(run.store, run.folder)
-    return [result(verdicts[name]) for name in checks]
+    found = read_verdicts(run.store, run.folder)
+    verdicts = [found[name] for name in checks]
+    for verdict in verdicts:
+        if verdict.blocks:
+            context.log.error(f"{verdict.check}: {verdict.sentence}")
+    return [result(verdict) for verdict in verdicts]
 
 
 @dg.asset(
@@ -192,7 +198,7 @@ def validation_scores(context: dg.AssetExecutionContext, store: StoreParam) -> C
             "sweep": picture(draw_sweep(scores, best.criterion), best.criterion),
             "scored_now": made,
         },
-        check_results=_results(run, SCORES),
+        check_results=_results(context, run, SCORES),
     )
 
 

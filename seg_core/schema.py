@@ -43,7 +43,10 @@ def parse(model: type[Model], text: str | bytes, source: str) -> Model:
     try:
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise SegError(f"{source}: is no valid YAML: {' '.join(str(error).split())}") from None
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+        where = f" in line {mark.line + 1}" if mark else ""
+        what = " ".join(str(problem or error).split())
+        raise SegError(f"{source}: is no valid YAML{where}: {what}") from None
     if not isinstance(content, dict):
         raise SegError(f"{source}: expected a YAML mapping of fields, found {content!r:.60}")
     return validate(model, content, source)

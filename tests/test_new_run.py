@@ -138,6 +138,14 @@ def test_a_mistake_is_refused(store: Store, config: dict[str, Any], sentence: st
     assert refusal(store, **config).startswith(sentence)
 
 
+def test_what_the_launchpad_begins_with_has_no_leak(store: Store) -> None:
+    job = definitions_of(store.uri).resolve_job_def("new_run")
+    with dg.instance_for_test() as instance:
+        assert job.execute_in_process(instance=instance).success
+    split = load_run(store, "my-run").config.datasplit
+    assert [s.roi for s in (*split.train, *split.validate_)] == ["0:80, :, :", "80:120, :, :"]
+
+
 def test_kinds_are_not_mixed() -> None:
     base = {"task": {"kind": "affinities", "offsets": [1]}, "trainer": {"seed": 1, "clip": 2}}
     over = {"task": {"kind": "one_hot"}, "trainer": {"seed": 3}}

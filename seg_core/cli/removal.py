@@ -27,7 +27,8 @@ def remove_run(
 
     opened = Store(store)
     plan = plan_removal(opened, name, archive=archive)
-    what = f"{'archiving' if archive else 'deleting'} run {name} frees {_size(plan.bytes)}"
+    frees = "would free" if dry_run else "frees"
+    what = f"{'archiving' if archive else 'deleting'} run {name} {frees} {_size(plan.bytes)}"
     if not (dry_run or yes) and sys.stdin.isatty() and not click.confirm(f"{what}. Go on?"):
         click.echo("nothing was removed")
         return
