@@ -9,6 +9,7 @@ from seg_core.fragments import Fragments
 from seg_core.lut import lut_state
 from seg_core.parameters import chosen_parameters
 from seg_core.predict import Predict
+from seg_core.report.state import report_state
 from seg_core.run import Run
 from seg_core.segmentation import Segmentation
 from seg_core.validation.best import read_best
@@ -113,14 +114,18 @@ def unfinished(run: Run, volume: Volume, tries: int | None = None) -> Unfinished
         labels = [k for k in segmentation.due if k not in waits]
         given_up = [prediction.given_up, no_fragments, segmentation.given_up]
     complete = not any(given_up)
-    missing = not run.store.exists(output_of(run, volume).path("report.json"))
-    report = complete and (lut or labels or missing)
+    # where nothing else is due, all is up to date: there is nothing to warn of
+    report = complete and (lut or labels or _is_report_due(run, volume, segmentation.states))
     steps = ("prediction", "fragments", "segmentation")
     return Unfinished(
         dict(zip(steps, (prediction.due, fragments_due, labels), strict=True)),
         [step for step, due in (("lut", lut), ("report", report)) if due],
         {step: reasons for step, reasons in zip(steps, given_up, strict=False) if reasons},
     )
+
+
+def _is_report_due(run: Run, volume: Volume, blocks: dict[str, BlockState]) -> bool:
+    return report_state(run, output_of(run, volume), blocks, []).state != "done"
 
 
 @dataclass(frozen=True)

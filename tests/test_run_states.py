@@ -142,8 +142,9 @@ def test_the_command_shows_the_run_first_and_a_summary_last(store: Store) -> Non
     assert [line.split()[0] for line in lines[1:3]] == ["checkpoint", "validation_scores"]
     assert lines[-1] == (
         "in all: datasplit 1 stale; checkpoint 1 stale; validation_scores 1 stale; "
-        "prediction 19 done, 1 stale; fragments 20 done; lut 1 done; segmentation 20 done"
+        "prediction 19 done, 1 stale; fragments 20 done; lut 1 done; segmentation 20 done; "
+        "report 1 missing"
     )
     rows = json.loads(CliRunner().invoke(seg, [*where, "--json"]).output)
-    assert len(rows) == 3 + 20 + 20 + 1 + 20
+    assert len(rows) == 3 + 20 + 20 + 1 + 20 + 1
     assert (rows[0]["step"], rows[0]["state"]) == ("datasplit", "stale")

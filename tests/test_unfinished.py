@@ -13,6 +13,7 @@ from seg_core.blockwise.engine import Options
 from seg_core.blockwise.records import Record, Records
 from seg_core.cli import seg
 from seg_core.errors import BlocksFailed, NotReady
+from seg_core.geometry import Box
 from seg_core.report import make_report
 from seg_core.segment import (
     Unfinished,
@@ -86,6 +87,46 @@ def test_nothing_is_due_of_what_is_done(store: Store) -> None:
     assert not due
     store.remove("runs/tiny/phantom/report.json")
     assert unfinished(*opened(store)).whole == ["report"]
+
+
+def report_row(store: Store) -> tuple[str, str]:
+    where = ["blocks", "tiny", "phantom", "--json", "--store", store.uri]
+    row = json.loads(CliRunner().invoke(seg, where).output)[-1]
+    assert row["step"] == "report"
+    return row["state"], row["reason"]
+
+
+def test_a_report_on_other_labels_is_due_and_nothing_else(store: Store) -> None:
+    assert report_row(store) == ("done", "")
+    labels = opened(store)[1].labels
+    assert labels is not None
+    chunk = Box((64, 0, 0), (72, 8, 8))  # of what is validated on
+    before = labels.read(chunk)
+    labels.write(chunk, before)  # touched only
+    assert not unfinished(*opened(store))
+    labels.write(chunk, before + np.array(1000, before.dtype))
+    due = unfinished(*opened(store))
+    assert (any(due.blocks.values()), due.whole) == (False, ["report"])
+    changed = "changed since: segmentation, labels, best or warnings"
+    assert report_row(store) == ("stale", changed)
+    make(store, due)
+    assert report_row(store) == ("done", "")
+    assert not unfinished(*opened(store))
+
+
+def test_a_report_of_another_segmentation_or_best_is_due(store: Store) -> None:
+    run, volume = opened(store)
+    make_report(run, volume)
+    set_parameters(run, volume, {"drop_size": 100.0})
+    lut_of_volume(run, volume)
+    assert report_row(store)[0] == "stale"
+    segment_blocks(run, volume, None, Options())
+    assert unfinished(run, volume).whole == ["report"]
+    make_report(run, volume)
+    assert not unfinished(run, volume)
+    best = store.read_json("runs/tiny/best.json")
+    store.write_json("runs/tiny/best.json", {**best, "scores": {"voi_sum": 0.5}})
+    assert unfinished(run, volume).whole == ["report"]
 
 
 def test_a_mended_block_takes_along_what_hangs_from_it(store: Store) -> None:

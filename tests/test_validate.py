@@ -203,7 +203,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, dict[str, 
             (folder / f"{run}.yaml").write_text(text.replace("volume: p", f"volume: {volume}"))
             said[f"run add {run}"] = say("run", "add", f"{folder}/{run}.yaml")
             said[run] = {step: call(step, run) for step in ("train", "validate")}
-            for step in ("predict", "segment", "blocks", "report"):
+            for step in ("predict", "segment", "report", "blocks"):
                 said[run][step] = call(step, run, volume)
         for group, name in (("volume", "p"), ("run", "semantic")):
             said[f"{group} list"] = call(group, "list")
@@ -287,7 +287,7 @@ def test_every_block_of_every_step_is_done(project: tuple[Store, dict[str, Any]]
             by_step.setdefault(row["step"], []).append(row["block"])
         keys = list(load_volume(store, volume).grid)
         steps = ["datasplit", "checkpoint", "validation_scores"]
-        assert list(by_step) == [*steps, "prediction", "fragments", "lut", "segmentation"]
+        assert list(by_step) == [*steps, "prediction", "fragments", "lut", "segmentation", "report"]
         assert all(by_step[step] == keys for step in ("prediction", "fragments", "segmentation"))
 
 

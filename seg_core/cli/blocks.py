@@ -51,10 +51,14 @@ def blocks(run: str, volume: str, due: bool, store: str | None, as_json: bool) -
 
 def _rows(run: "Run", volume: "Volume") -> "Rows":
     """Step, block (of what is made whole: none) and state, in the order of the path."""
+    from seg_core.report.facts import warnings_of
+    from seg_core.report.state import report_state
     from seg_core.run_states import run_states
-    from seg_core.segment import lut_state_of, own_parameters, states_of
+    from seg_core.segment import lut_state_of, output_of, own_parameters, states_of
 
     states, table = states_of(run, volume), lut_state_of(run, volume)
+    warnings = warnings_of(states, table)
+    report = report_state(run, output_of(run, volume), states["segmentation"], warnings)
     if own := own_parameters(run, volume):
         said = ", ".join(f"{name}={value:g}" for name, value in own.items())
         reasons = [reason for reason in (table.reason, f"set for this volume: {said}") if reason]
@@ -66,6 +70,7 @@ def _rows(run: "Run", volume: "Volume") -> "Rows":
         *by_block["fragments"],
         ("lut", "", table),
         *by_block["segmentation"],
+        ("report", "", report),
     ]
 
 

@@ -12,6 +12,16 @@ def labelled_parts(run: Run, volume: Volume) -> tuple[list[Source], str]:
 
     Where there are no such sources, all of the volume's labels, if they fit into the run's memory.
     """
+    parts, why = fitting_parts(run, volume)
+    if parts and not validation_sources(run, volume):
+        ids, known = run.frozen.task.prepare(parts[0].labels.read(volume.roi))
+        if not (ids[known] > 0).any():
+            return [], "The labels of this volume hold nothing that the task knows."
+    return parts, why
+
+
+def fitting_parts(run: Run, volume: Volume) -> tuple[list[Source], str]:
+    """As `labelled_parts`, whatever the labels hold: no voxel is read."""
     if parts := validation_sources(run, volume):
         return parts, ""
     if volume.labels is None:
@@ -22,9 +32,6 @@ def labelled_parts(run: Run, volume: Volume) -> tuple[list[Source], str]:
             f"All labels of this volume at once take about {need:.1f} GB, compute.memory is "
             f"{memory:g} GB; seg evaluate scores a part of them."
         )
-    ids, known = run.frozen.task.prepare(volume.labels.read(volume.roi))
-    if not (ids[known] > 0).any():
-        return [], "The labels of this volume hold nothing that the task knows."
     return [Source(volume, volume.labels, volume.roi, 1)], ""
 
 

@@ -11,6 +11,7 @@ from seg_core.report.page import render
 from seg_core.report.parts import Part, examine
 from seg_core.report.pictures import panels_of, section_through
 from seg_core.report.sizes import describe_sizes, segment_sizes
+from seg_core.report.state import report_made_from
 from seg_core.run import Run
 from seg_core.segment import lut_state_of, output_of, states_of
 from seg_core.segmentation import Segmentation
@@ -26,10 +27,13 @@ def make(run: Run, volume: Volume) -> dict[str, Any]:
     """As `seg_core.report.make_report`."""
     output, states = output_of(run, volume), states_of(run, volume)
     _refuse_behind(run, output, states)
+    warnings = facts.warnings_of(states, lut_state_of(run, volume))
+    made_from = report_made_from(run, output, states["segmentation"], warnings)
     segmentation = _open(output, "segmentation")
     sources, unscored = labelled_parts(run, volume)
     parts = [examine(run, volume, source, segmentation) for source in sources]
-    content = _content(run, output, states, parts) | {"unscored": unscored}
+    content = _content(run, output, warnings, parts)
+    content |= {"unscored": unscored, "made_from": made_from}
     shown = {"views": _views(run, volume, parts), "parts": parts, **_charts(run, states, content)}
     page = render("report.html", title=f"{run.name} on {volume.name}", c=content, **shown)
     run.store.write_json(output.path("report.json"), content)
@@ -52,7 +56,7 @@ def _open(output: Output, name: str) -> ZarrArray:
     return open_array(output.store.path(output.path(f"{name}.zarr")))
 
 
-def _content(run: Run, output: Output, states: facts.States, parts: list[Part]) -> dict[str, Any]:
+def _content(run: Run, output: Output, warnings: list[str], parts: list[Part]) -> dict[str, Any]:
     """What `report.json` says."""
     best, volume, figures = read_best(run), output.volume, [part.figures for part in parts]
     task = run.frozen.task
@@ -72,7 +76,7 @@ def _content(run: Run, output: Output, states: facts.States, parts: list[Part]) 
         "parts": [{k: v for k, v in part.items() if k != "scores"} for part in figures],
         "segments": _sizes(run, output),
         "steps": facts.steps_of(output),
-        "warnings": facts.warnings_of(states, lut_state_of(run, volume)),
+        "warnings": warnings,
         "checks": facts.verdicts_of(run, output),
         "settings": facts.settings_of(run, output),
         "versions": facts.versions(),
