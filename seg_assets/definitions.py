@@ -7,9 +7,9 @@ import logging
 
 import dagster as dg
 
-from seg_assets import pods
 from seg_assets.automation import backfill_failed_blocks, register_runs
 from seg_assets.backfill import segment_volume
+from seg_assets.executor import executor
 from seg_assets.messages import tell_ended_backfills, tell_failed_retraining
 from seg_assets.new_run import new_run_job
 from seg_assets.partitions import group_of
@@ -54,7 +54,7 @@ def definitions_of(uri: str | None = None) -> dg.Definitions:
             new_run_job(volumes),
         ],
         resources={"store": StoreResource(uri=uri)},
-        executor=pods.executor(),
+        executor=executor(),
     )
 
 

@@ -127,13 +127,3 @@ def pod_config(found: PodSettings, request: PodRequest) -> dict[str, Any]:
         pod["termination_grace_period_seconds"] = request.grace
     resources = {"requests": limits | cpu, "limits": limits}
     return {"container_config": {"resources": resources}, "pod_spec_config": pod}
-
-
-def executor() -> dg.ExecutorDefinition:
-    """Steps as pods, or in the process of their dagster run."""
-    if settings() is None:
-        # a dagster run is one step as a rule: a process of its own would import torch once more
-        return dg.in_process_executor
-    from seg_assets.pod_executor import pod_executor
-
-    return pod_executor
