@@ -1,6 +1,7 @@
 """3. Validate: score checkpoints over the sweep of post-processing, and choose the best."""
 
 import io
+import json
 import logging
 from collections.abc import Callable
 
@@ -11,9 +12,10 @@ from seg_core.checks.scores import check_scores
 from seg_core.errors import NotReady, SegError
 from seg_core.lease import Lease
 from seg_core.run import Run
+from seg_core.store import to_json
 from seg_core.train import OnLog, train
 from seg_core.training.checkpoint import iterations
-from seg_core.validation.best import BEST, Best, choose, read_best, read_scores
+from seg_core.validation.best import BEST, Best, best_of, choose, read_best, read_scores
 from seg_core.validation.scoring import score, scored_from, validation_sources
 from seg_core.verdicts import write_verdicts
 
@@ -46,7 +48,7 @@ def validate(run: Run) -> tuple[Best, int]:
     last, interval = config.validation.last, config.validation.interval
     with _lease(run):
         scores, made = _scored(run, sorted({*found[-last:], *_at_interval(found, interval)}))
-        return _chosen(run, scores, made), made
+        return _chosen(run, scores), made
 
 
 def train_and_score(
@@ -114,15 +116,16 @@ def _scored(run: Run, checkpoints: list[int]) -> tuple[pd.DataFrame, int]:
     return scores, made
 
 
-def _chosen(run: Run, scores: pd.DataFrame, made: int) -> Best:
-    """The best of all, written with the verdicts on it."""
-    best = choose(scores, run.frozen.criterion)
-    # a process may have ended between any two of these; and the rule of choice may have changed
-    kept = run.store.read_json(f"{run.folder}/{BEST}") or {}
-    names = ("iteration", "parameters", "criterion")
-    if made or any(kept.get(name) != getattr(best, name) for name in names):
-        run.store.write_json(f"{run.folder}/{BEST}", best.__dict__)
-    write_verdicts(run.store, run.folder, check_scores(run))
+def _chosen(run: Run, scores: pd.DataFrame) -> Best:
+    """The best of all, written after the verdicts on it: no process finds it without them."""
+    best, path = choose(scores, run.frozen.criterion), f"{run.folder}/{BEST}"
+    content = json.loads(to_json(best.__dict__))
+    changed = run.store.read_json(path) != content
+    if changed:
+        run.store.remove_file(path)  # the verdicts on that one are overwritten
+    write_verdicts(run.store, run.folder, check_scores(run, best_of(content)))
+    if changed:
+        run.store.write_json(path, content)
     return best
 
 

@@ -1,5 +1,6 @@
 """Checks of scores: what looks at no image is to be beaten; what fails stops what hangs from it."""
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from seg_core.checks.scores import (
     better_than_trivial,
     check_scores,
     scores_finite,
+    scores_made_from,
     trivial_segmentations,
 )
 from seg_core.cli import seg
@@ -159,6 +161,35 @@ def test_nothing_starts_after_failed_scores_and_nothing_is_written(
     key = next(iter(volume.grid))
     assert predict_volume(run, load_volume(run.store, "phantom"), [key], Options()).made == [key]
     write_verdicts(run.store, run.folder, good)
+
+
+def test_ended_anywhere_no_best_is_there_without_the_verdicts_on_it(
+    trained: tuple[Run, Volume], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, path = trained[0], f"{trained[0].folder}/best.json"
+    best, write = run.store.read_json(path), Store.write_json
+    for last in range(len(CHECKS) + 2):
+        # one that was chosen before, and has no verdicts once there are those on the other
+        run.store.remove(f"{run.folder}/checks")
+        run.store.write_json(path, best | {"score": 9.0})
+        written: list[str] = []
+
+        def step(
+            store: Store, path: str, content: object, last: int = last, written: list[str] = written
+        ) -> None:
+            if len(written) == last:
+                raise KeyboardInterrupt
+            written.append(path)
+            write(store, path, content)
+
+        with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
+            patch.setattr(Store, "write_json", step)
+            validate(run)
+        if run.store.exists(path):
+            now, found = scores_made_from(read_best(run)), read_verdicts(run.store, run.folder)
+            assert {found[name].made_from for name in CHECKS} == {now}
+    assert written[-1] == path
+    assert run.store.read_json(path) == best
 
 
 def files(store: Store) -> dict[str, bytes]:

@@ -24,13 +24,17 @@ PERFECT = {True: 1.0, False: 0.0}
 """The best value of a score, by whether higher is better."""
 
 
-def check_scores(run: Run) -> list[Verdict]:
+def check_scores(run: Run, best: Best | None = None) -> list[Verdict]:
     """The verdicts on a run's best; those in the store where the best is still the same.
+
+    Args:
+        run: with its scores.
+        best: a choice that is not written yet; the one in the store unless given.
 
     Raises:
         NotReady: the run was not validated.
     """
-    best = read_best(run)
+    best = best or read_best(run)
     made_from = scores_made_from(best)
     known = read_verdicts(run.store, run.folder)
     if all(name in known and known[name].made_from == made_from for name in CHECKS):

@@ -4,6 +4,7 @@ import io
 import json
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -50,9 +51,14 @@ def read_best(run: Run) -> Best:
     found = run.store.read_json(f"{run.folder}/{BEST}")
     if found is None:
         raise NotReady(f"run {run.name} has no best checkpoint yet: seg validate {run.name}")
+    return best_of(found)
+
+
+def best_of(content: dict[str, Any]) -> Best:
+    """The choice that `best.json` holds."""
     # JSON has no nan
-    scores = {name: math.nan if s is None else s for name, s in found.pop("scores").items()}
-    return Best(**found, scores=scores)
+    scores = {name: math.nan if s is None else s for name, s in content["scores"].items()}
+    return Best(**content | {"scores": scores})
 
 
 def choose(scores: pd.DataFrame, criterion: str) -> Best:
