@@ -116,6 +116,29 @@ def test_the_command_prints_a_table_or_json(three: tuple[list[Run], Volume]) -> 
     assert "no volume 'mars'" in said.output
 
 
+def test_a_broken_volume_takes_away_only_itself(three: tuple[list[Run], Volume]) -> None:
+    runs, _ = three
+    store = runs[0].store
+    store.write_bytes("volumes/typo.yaml", b"raw: [")
+    gone = store.read_bytes("volumes/phantom.yaml").replace(b"raw.zarr", b"gone.zarr")
+    store.write_bytes("volumes/moved.yaml", gone)
+    try:
+        content = compare_runs(runs)
+        assert list(content["volumes"]) == ["phantom"]
+        assert list(content["left_out"]) == ["moved", "typo"]
+        assert "gone.zarr" in content["left_out"]["moved"]
+        said = CliRunner().invoke(seg, ["compare", "tiny", "less", "--store", store.uri])
+        assert said.exit_code == 0, said.output
+        *_, moved, typo, page = said.stdout.splitlines()
+        assert moved == f"volume moved is left out: {content['left_out']['moved']}"
+        assert typo.startswith("volume typo is left out: ")
+        shown = Page(Path(page.removeprefix("page: ")).read_text())
+        assert "Volume moved is left out" in shown.text
+    finally:
+        for name in ("typo", "moved"):
+            store.remove(f"volumes/{name}.yaml")
+
+
 @pytest.mark.slow
 @pytest.mark.browser
 def test_a_browser_shows_it(three: tuple[list[Run], Volume], tmp_path: Path) -> None:

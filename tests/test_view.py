@@ -18,6 +18,7 @@ from click.testing import CliRunner
 from PIL import Image
 from playwright.sync_api import Page, Response, sync_playwright
 from tiny_project import add, make_project
+from tiny_run import make_volume
 
 from seg_core.blockwise.engine import Options
 from seg_core.cli import seg
@@ -220,6 +221,34 @@ def test_what_cannot_be_viewed_is_refused_in_a_sentence(store: Store, port: int)
     assert said("--port", str(port)).endswith(
         f"port {port}: Address already in use; choose another with --port"
     )
+
+
+def test_a_broken_file_takes_away_only_itself(tmp_path: Path, port: int) -> None:
+    own = Store(str(tmp_path / "store"))
+    make_volume(own)
+    add(own, "tiny")
+    own.write_bytes("volumes/typo.yaml", b"raw: [")
+    own.write_bytes("runs/broken.yaml", b"task: nothing")
+    for run, volume in (("broken", "phantom"), ("tiny", "phantom"), ("tiny", "typo")):
+        own.write_json(f"runs/{run}/{volume}/begun.json", {})
+    command = ["view", "--store", own.uri, "--no-open", "--port", str(port)]
+    asked = CliRunner().invoke(seg, command)
+    broken, typo, taken = asked.output.splitlines()  # it goes on to the port, which is taken
+    assert broken.startswith("broken on phantom is left out: ")
+    assert typo.startswith("tiny on typo is left out: ")
+    assert taken.startswith(f"Error: port {port}: ")
+    asked = CliRunner().invoke(seg, [*command, "tiny", "typo"])
+    assert asked.output.startswith("Error: ")
+    with serve(own, 0) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        answers = [
+            ask(server.server_address[1], f"/volumes/{name}/raw/zarr.json")[0]
+            for name in ("typo", "phantom")
+        ]
+        server.shutdown()
+        thread.join()
+    assert answers == [404, 200]
 
 
 # The browser

@@ -47,7 +47,8 @@ def _lines(content: dict[str, Any]) -> list[str]:
             [f"{step}, seconds", *(_figure(_step(by_run[run], step), "seconds") for run in runs)]
             for step in steps
         ]
-    return [*_aligned(rows), "", f"page: {content['page']}"]
+    broken = [f"volume {name} is left out: {why}" for name, why in content["left_out"].items()]
+    return [*_aligned(rows), "", *broken, f"page: {content['page']}"]
 
 
 def _score_row(content: dict[str, Any], name: str, values: dict[str, float]) -> list[str]:

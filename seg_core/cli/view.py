@@ -17,19 +17,13 @@ from seg_core.store import Store
 @STORE
 def view(run: str | None, volume: str | None, port: int, no_open: bool, store: str | None) -> None:
     """Show RUN on VOLUME in neuroglancer, and serve its reports; all runs unless given."""
-    from seg_core.run import load_run
-    from seg_core.view.links import neuroglancer_link
     from seg_core.view.server import serve, shown
-    from seg_core.volumes.declared import load_volume
 
     if run is not None and volume is None:
         raise SegError(f"seg view {run}: expected a volume too, as in: seg view {run} VOLUME")
     opened, base = Store(store), f"http://localhost:{port}"
     pairs = [(run, volume)] if run and volume else list(shown(opened))
-    links = {
-        f"{r} on {v}": neuroglancer_link(load_run(opened, r), load_volume(opened, v), base)
-        for r, v in pairs
-    }
+    links = _links(opened, pairs, base, skip=run is None)
     server = serve(opened, port) if opened.is_local else None
     for name, link in links.items():
         click.echo(f"{name}: {link}")
@@ -41,3 +35,21 @@ def view(run: str | None, volume: str | None, port: int, no_open: bool, store: s
     if server is not None:
         with server:
             server.serve_forever()
+
+
+def _links(store: Store, pairs: list[tuple[str, str]], base: str, skip: bool) -> dict[str, str]:
+    """Links to neuroglancer by name; one that there is none to is told, or raised unless `skip`."""
+    from seg_core.run import load_run
+    from seg_core.view.links import neuroglancer_link
+    from seg_core.volumes.declared import load_volume
+
+    links = {}
+    for run, volume in pairs:
+        name = f"{run} on {volume}"
+        try:
+            links[name] = neuroglancer_link(load_run(store, run), load_volume(store, volume), base)
+        except SegError as error:
+            if not skip:
+                raise
+            click.echo(f"{name} is left out: {error}", err=True)
+    return links

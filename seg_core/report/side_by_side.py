@@ -33,8 +33,9 @@ def compare_runs(runs: list[Run], volume: Volume | None = None) -> dict[str, Any
     Returns:
         `settings` that differ, by dotted path and run; `criterion` and `chosen` by run; `scores` of
         the choices by name and run, with the `best` runs of each; `training` by run; and by
-        volume and run the number of segments and what every step took. What a run has not made
-        yet is None, a setting or score that it does not know is left out.
+        volume and run the number of segments and what every step took; `left_out` says by volume
+        why it cannot be opened. What a run has not made yet is None, a setting or score that it
+        does not know is left out.
 
     Raises:
         SegError: fewer than two different runs are given.
@@ -42,7 +43,7 @@ def compare_runs(runs: list[Run], volume: Volume | None = None) -> dict[str, Any
     if len({run.name for run in runs}) < 2:
         given = ", ".join(run.name for run in runs)
         raise SegError(f"expected two or more different runs to compare, given: {given}")
-    scores = _scores(runs)
+    scores, (volumes, broken) = _scores(runs), _volumes(runs, volume)
     return {
         "runs": [run.name for run in runs],
         "settings": _settings(runs),
@@ -51,7 +52,8 @@ def compare_runs(runs: list[Run], volume: Volume | None = None) -> dict[str, Any
         "scores": scores,
         "best": {name: _best(name, values) for name, values in scores.items()},
         "training": {run.name: _training(run) for run in runs},
-        "volumes": {v.name: {r.name: _made(r, v) for r in runs} for v in _volumes(runs, volume)},
+        "volumes": {v.name: {r.name: _made(r, v) for r in runs} for v in volumes},
+        "left_out": broken,
     }
 
 
@@ -71,7 +73,7 @@ def write_comparison(runs: list[Run], volume: Volume | None = None) -> str:
         title=f"{', '.join(content['runs'][:-1])} and {content['runs'][-1]}",
         c=content,
         curves=charts.svg(charts.curves(trained)) if trained else None,
-        sections={v.name: _sections(runs, v) for v in _volumes(runs, volume)},
+        sections={v.name: _sections(runs, v) for v in _volumes(runs, volume)[0]},
     )
     name = "-".join(["compare", *content["runs"]])
     if len(name) > LONGEST:
@@ -155,12 +157,21 @@ def _training(run: Run) -> dict[str, float] | None:
     }
 
 
-def _volumes(runs: list[Run], volume: Volume | None) -> list[Volume]:
+def _volumes(runs: list[Run], volume: Volume | None) -> tuple[list[Volume], dict[str, str]]:
+    """The volumes to look at; and by name why others cannot be opened."""
     if volume is not None:
-        return [volume]
-    store = runs[0].store
-    declared = [load_volume(store, name) for name in volume_names(store)]
-    return [v for v in declared if any(read_table(output_of(run, v)) for run in runs)]
+        return [volume], {}
+    store, found, broken = runs[0].store, list[Volume](), dict[str, str]()
+    for name in volume_names(store):
+        try:
+            declared = load_volume(store, name)
+            _ = declared.grid, declared.labels
+        except SegError as error:  # it takes away only itself
+            broken[name] = str(error)
+            continue
+        if any(read_table(output_of(run, declared)) for run in runs):
+            found.append(declared)
+    return found, broken
 
 
 def _made(run: Run, volume: Volume) -> dict[str, Any] | None:

@@ -121,8 +121,11 @@ class _Handler(BaseHTTPRequestHandler):
         name, array, *rest = [*path.split("/"), "", ""]
         if name not in volume_names(self.store) or array not in ("raw", "labels"):
             return None
-        volume = load_volume(self.store, name)
-        found = volume.raw if array == "raw" else volume.labels
+        try:
+            volume = load_volume(self.store, name)
+            found = volume.raw if array == "raw" else volume.labels
+        except SegError:  # the page of links says why
+            return None
         return _inside(Path(found.uri), "/".join(rest).rstrip("/")) if found else None
 
     def _keep_open(self) -> None:
