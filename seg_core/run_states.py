@@ -11,6 +11,7 @@ from seg_core.source import Source, open_sources
 from seg_core.training.checkpoint import iterations
 from seg_core.validation.best import BEST, read_best, read_scores
 from seg_core.validation.scoring import scored_from, validation_sources
+from seg_core.verdicts import read_verdicts
 from seg_core.volumes.contents import Index
 
 
@@ -33,7 +34,9 @@ def _state(state: State, reason: str = "") -> BlockState:
 def _datasplit(run: Run) -> BlockState:
     split = run.store.read_json(f"{run.folder}/{DATASPLIT}")
     if split is None:
-        return _state("missing")
+        blocked = [v for v in read_verdicts(run.store, run.folder).values() if v.blocks]
+        said = "; ".join(f"{v.check}: {v.sentence}" for v in blocked)
+        return _state("failed", said) if blocked else _state("missing")
     try:
         _ = run.frozen
         changed = _changed(run, split)

@@ -11,8 +11,9 @@ from tiny_run import RUN, VOLUME, make_run, make_volume, opened, segmented
 
 from seg_core.blockwise.records import BlockState
 from seg_core.cli import seg
+from seg_core.errors import NotReady
 from seg_core.geometry import Box
-from seg_core.run import add_run
+from seg_core.run import add_run, load_run
 from seg_core.run_states import run_states
 from seg_core.segment import states_of
 from seg_core.store import Store
@@ -148,3 +149,24 @@ def test_the_command_shows_the_run_first_and_a_summary_last(store: Store) -> Non
     rows = json.loads(CliRunner().invoke(seg, [*where, "--json"]).output)
     assert len(rows) == 3 + 20 + 20 + 1 + 20 + 1
     assert (rows[0]["step"], rows[0]["state"]) == ("datasplit", "stale")
+
+
+def test_before_it_is_validated_the_run_itself_is_told(tmp_path: Path) -> None:
+    store = Store(str(tmp_path))
+    make_volume(store)
+    add_run(store, "leaky", RUN.replace("'60:120, :, :'", "'50:120, :, :'").encode(), "leaky.yaml")
+    asked = ["blocks", "leaky", "phantom", "--store", store.uri]
+    assert [line.split() for line in lines_of(asked)][:3] == [
+        ["datasplit", "missing"],
+        ["checkpoint", "missing"],
+        ["validation_scores", "missing"],
+    ]
+    with pytest.raises(NotReady, match="no_leak"):
+        train(load_run(store, "leaky"))
+    first, *_ = lines_of(asked)
+    assert first.split()[:3] == ["datasplit", "failed", "no_leak:"]
+
+
+def lines_of(command: list[str]) -> list[str]:
+    result = CliRunner().invoke(seg, command, standalone_mode=False, catch_exceptions=False)
+    return result.output.splitlines()

@@ -55,7 +55,11 @@ def _rows(run: "Run", volume: "Volume") -> "Rows":
     from seg_core.report.state import report_state
     from seg_core.run_states import run_states
     from seg_core.segment import lut_state_of, output_of, own_parameters, states_of
+    from seg_core.validation.best import BEST
 
+    of_run = [(step, "", state) for step, state in run_states(run).items()]
+    if not run.store.exists(f"{run.folder}/{BEST}"):
+        return of_run  # what blocks are made from is not chosen yet
     states, table = states_of(run, volume), lut_state_of(run, volume)
     warnings = warnings_of(states, table)
     report = report_state(run, output_of(run, volume), states["segmentation"], warnings)
@@ -65,7 +69,7 @@ def _rows(run: "Run", volume: "Volume") -> "Rows":
         table = replace(table, reason="; ".join(reasons))
     by_block = {step: [(step, key, s) for key, s in of.items()] for step, of in states.items()}
     return [
-        *((step, "", state) for step, state in run_states(run).items()),
+        *of_run,
         *by_block["prediction"],
         *by_block["fragments"],
         ("lut", "", table),
