@@ -122,7 +122,7 @@ class _Part:
         """What the blocks showed that were passed over."""
         stage = self.context.asset_key.path[-1]
         folder = f"runs/{self.run}/{volume}/blocks/{stage}"
-        records = Records(store, folder).read_all()
+        records = Records(store, folder).read_some(self.partitions)
         outside = Record("skipped")  # the mask leaves no record
         self.done = {k: records.get(k, outside) for k in self.partitions if k not in failed}
 

@@ -3,6 +3,7 @@
 A block reads nothing but its own prediction; what lies across its faces is for the look-up table.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar
@@ -60,10 +61,10 @@ class Fragments(Stage):
     def _prediction(self) -> ZarrArray:
         return open_array(self.output.store.path(self.output.path("prediction.zarr")))
 
-    def made_from(self) -> dict[str, Inputs | str]:
+    def made_from(self, keys: Collection[str]) -> dict[str, Inputs | str]:
         """The block's prediction, its mask and voxel size, and how it is post-processed."""
         folder = self.output.path("blocks/prediction")
-        predictions = Records(self.output.store, folder).read_all()
+        predictions = Records(self.output.store, folder).read_some(keys)
         excluded = {"sub_block", "agglomeration"}
         parameters = fingerprint(
             self.task.postprocess.model_dump(mode="json", exclude=excluded),
@@ -71,9 +72,9 @@ class Fragments(Stage):
             self.piece,
             self.version,
         )
-        masks = self._masks()
+        masks = self._masks(keys)
         found: dict[str, Inputs | str] = {}
-        for key in self.output.grid:
+        for key in keys:
             record = predictions.get(key)
             if record is None or record.state != "done":
                 found[key] = "its prediction is " + (record.state if record else "missing")
@@ -87,11 +88,11 @@ class Fragments(Stage):
                 }
         return found
 
-    def _masks(self) -> dict[str, Inputs]:
+    def _masks(self, keys: Collection[str]) -> dict[str, Inputs]:
         mask, grid = self.output.volume.mask, self.output.grid
         if mask is None:
             return {}
-        found = mask.describe({key: grid.box(key) for key in grid})
+        found = mask.describe({key: grid.box(key) for key in keys})
         return {key: {"mask": digest} for key, digest in found.items() if digest}
 
     @property

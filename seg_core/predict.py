@@ -1,5 +1,6 @@
 """4. Predict: a volume through the network, block by block, equal to the whole volume at once."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from seg_core.architectures.receptive_field import find_halo
 from seg_core.blockwise.engine import Options, Outcome, run_blocks
 from seg_core.blockwise.output import Output
-from seg_core.blockwise.records import Inputs
+from seg_core.blockwise.records import FEW, Inputs
 from seg_core.blockwise.stage import Stage
 from seg_core.errors import SegError
 from seg_core.fingerprint import content, fingerprint
@@ -74,32 +75,33 @@ class Predict(Stage):
             return triple(asked)
         return _grown(volume.chunk, volume.block)
 
-    def made_from(self) -> dict[str, Inputs | str]:
+    def made_from(self, keys: Collection[str]) -> dict[str, Inputs | str]:
         """Checkpoint, raw data with its halo, mask, and all that decides how it is computed."""
         raw, config = self.output.volume.raw, self.run.frozen
-        stamps = chunk_stamps(raw)
+        grid, masks = self.output.grid, self._masks(keys)
+        regions = {key: grid.box(key).grow(self.halo) for key in keys}
+        stamps = chunk_stamps(raw, list(regions.values()) if len(regions) <= FEW else None)
         settings = fingerprint(
             config.prediction.model_dump(), self.piece, config.compute.threads, self.version
         )
-        grid, masks = self.output.grid, self._masks()
         return {
             key: {
                 "block": self.output.place(key),
                 "checkpoint": self._checkpoint[2],
-                "raw data": region_stamp(raw, stamps, grid.box(key).grow(self.halo)),
+                "raw data": region_stamp(raw, stamps, region),
                 "settings": settings,
                 **masks.get(key, {}),
             }
-            for key in grid
+            for key, region in regions.items()
         }
 
-    def _masks(self) -> dict[str, Inputs]:
+    def _masks(self, keys: Collection[str]) -> dict[str, Inputs]:
         """Of blocks that are partly inside: the mask, as far as their affinities reach."""
         mask, grid = self.output.volume.mask, self.output.grid
         if mask is None:
             return {}
         reach = [max((o[a] for o in self.run.frozen.task.neighbours), default=0) for a in range(3)]
-        regions = {key: grid.box(key).grow([0] * 3, reach).clip(grid.roi) for key in grid}
+        regions = {key: grid.box(key).grow([0] * 3, reach).clip(grid.roi) for key in keys}
         return {k: {"mask": digest} for k, digest in mask.describe(regions).items() if digest}
 
     def contents(self, key: str) -> dict[str, str]:

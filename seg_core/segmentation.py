@@ -1,5 +1,6 @@
 """7. Segmentation: fragments through the look-up table, block by block."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -45,12 +46,12 @@ class Segmentation(Stage):
         """What is written."""
         return self.output.array("segmentation", "uint64")
 
-    def made_from(self) -> dict[str, Inputs | str]:
+    def made_from(self, keys: Collection[str]) -> dict[str, Inputs | str]:
         """The block's fragments, and its slice of the table."""
-        records = Fragments(self.output, self.task, 0).records.read_all()
+        records = Fragments(self.output, self.task, 0).records.read_some(keys)
         table = self._table
         found: dict[str, Inputs | str] = {}
-        for key in self.output.grid:
+        for key in keys:
             if table is None:
                 found[key] = "there is no look-up table yet"
             elif key not in table.ranges or _content(records, key) != table.ranges[key].content:

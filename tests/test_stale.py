@@ -8,20 +8,26 @@ import pytest
 from tiny_run import BLOCK, VOLUME, files_of, opened, segmented
 
 from seg_core.blockwise.engine import Options
+from seg_core.blockwise.stage import block_states
 from seg_core.errors import BlocksFailed, NotReady
 from seg_core.geometry import Box
 from seg_core.predict import Predict
 from seg_core.segment import (
+    fragment_volume,
     lut_of_volume,
     output_of,
     predict_volume,
+    segment_blocks,
     segment_volume,
     states_of,
 )
+from seg_core.states import stages_of
 from seg_core.store import Store
 from seg_core.validation.scoring import scored_from, validation_sources
 from seg_core.volumes.declared import Volume, add_volume, load_volume
-from seg_core.volumes.ome_zarr import open_array
+from seg_core.volumes.ome_zarr import chunk_stamps, open_array
+
+FIRST, LAST = "z0000y0000x0000", "z0004y0001x0001"
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +143,23 @@ def test_another_voxel_size_is_that_of_all_that_it_decides_and_of_every_array(st
     assert {n: now[n] for n in chunks} == chunks
     segment_volume(run, volume, Options())
     assert files_of(store, "tiny") == now
+
+
+def test_one_block_asks_for_nothing_of_those_it_has_nothing_to_do_with(store: Store) -> None:
+    run, volume = opened(store)
+    for stage in stages_of(run, volume):
+        every = stage.inputs()
+        assert all(stage.inputs([key]) == {key: every[key]} for key in volume.grid)
+        assert block_states(stage, [FIRST])[FIRST] == block_states(stage)[FIRST]
+    chunks = chunk_stamps(volume.raw)
+    box = Box((BLOCK + 3, 0, 0), (2 * BLOCK + 5, 8, 8))
+    near = chunk_stamps(volume.raw, [box])
+    assert near == {index: stamp for index, stamp in chunks.items() if 3 <= index[0] <= 6}
+
+    for step in ("prediction", "fragments", "segmentation"):
+        store.write_bytes(f"runs/tiny/phantom/blocks/{step}/{LAST}.json", b"no record")
+    for make in (predict_volume, fragment_volume, segment_blocks):
+        assert make(run, volume, [FIRST], Options()).passed == [FIRST]
 
 
 def test_raw_data_that_cannot_be_read_is_stale(store: Store) -> None:

@@ -59,7 +59,7 @@ def run_blocks(stage: Stage, keys: Sequence[str] | None, options: Options) -> Ou
     wanted = list(dict.fromkeys(stage.output.grid if keys is None else keys))
     for key in wanted:
         stage.output.grid.index(key)
-    inputs = stage.inputs()
+    inputs = stage.inputs(wanted)
     states = judge_blocks(stage, inputs, wanted)
     todo = [k for k in wanted if _is_due(states[k], options.force)]
     due = set(todo)

@@ -5,6 +5,7 @@ A record is written after everything that it speaks of. A block is `done`, `fail
 """
 
 import json
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -13,6 +14,9 @@ from seg_core.store import Store
 
 State = Literal["done", "failed", "missing", "stale", "skipped"]
 Inputs = dict[str, Any]
+
+FEW = 8
+"""Blocks for which it is less to ask for each than for all of the volume in one go."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,13 @@ class Records:
         """Every record by block key, read in one go."""
         files = self.store.read_folder(self.folder)
         return {key: Record(**json.loads(content)) for key, content in files.items()}
+
+    def read_some(self, keys: Collection[str]) -> dict[str, Record]:
+        """As `read_all`, at least of these blocks: each by itself where they are few."""
+        if len(keys) > FEW:
+            return self.read_all()
+        found = {key: self.store.find_bytes(f"{self.folder}/{key}.json") for key in keys}
+        return {k: Record(**json.loads(content)) for k, content in found.items() if content}
 
     def read(self, key: str) -> Record:
         """A block's record, one that says `missing` where there is none."""

@@ -1,7 +1,7 @@
 """What a step by block is: the engine and the steps know each other by this only."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
@@ -39,16 +39,17 @@ class Stage(ABC):
         """The fields alone: what was opened or looked up here is not sent."""
         return {own.name: getattr(self, own.name) for own in fields(self)}
 
-    def inputs(self) -> dict[str, Inputs | str | None]:
-        """What every block is made from, by key: digests by name; or what it waits for.
+    def inputs(self, keys: Collection[str] | None = None) -> dict[str, Inputs | str | None]:
+        """What blocks (all unless given) are made from: digests by name; or what they wait for.
 
         None for a block outside the mask, which is not made.
         """
-        outside = self.output.volume.outside()
-        return {k: None if k in outside else found for k, found in self.made_from().items()}
+        keys = list(self.output.grid) if keys is None else keys
+        outside = self.output.volume.outside(keys)
+        return {k: None if k in outside else found for k, found in self.made_from(keys).items()}
 
     @abstractmethod
-    def made_from(self) -> dict[str, Inputs | str]:
+    def made_from(self, keys: Collection[str]) -> dict[str, Inputs | str]:
         """The same, as if no block lay outside."""
 
     @property
@@ -118,16 +119,17 @@ class Work:
 
 def block_states(stage: Stage, keys: Sequence[str] | None = None) -> dict[str, BlockState]:
     """What every block (or those asked for) is now, and why."""
-    return judge_blocks(stage, stage.inputs(), keys)
+    return judge_blocks(stage, stage.inputs(keys), keys)
 
 
 def judge_blocks(
     stage: Stage, inputs: dict[str, Inputs | str | None], keys: Sequence[str] | None
 ) -> dict[str, BlockState]:
-    """As `block_states`, where the inputs are known: to find them lists all chunks of raw data."""
-    records = stage.records.read_all()
+    """As `block_states`, where the inputs are known: to find them lists chunks of raw data."""
+    wanted = list(stage.output.grid) if keys is None else keys
+    records = stage.records.read_some(wanted)
     states = {}
-    for key in stage.output.grid if keys is None else keys:
+    for key in wanted:
         made_from = inputs[key]
         if made_from is None:
             states[key] = judge_outside(records.get(key))

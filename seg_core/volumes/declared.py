@@ -1,5 +1,6 @@
 """A declared volume: where its data is, what of it is processed, and in which blocks."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import cached_property
 from posixpath import normpath
@@ -112,11 +113,12 @@ class Volume:
         except SegError as error:
             raise SegError(f"volume {self.name}: {error}") from None
 
-    def outside(self) -> set[str]:
-        """Keys of the blocks that lie wholly outside the mask."""
+    def outside(self, keys: Collection[str] | None = None) -> set[str]:
+        """Keys of the blocks (of all unless given) that lie wholly outside the mask."""
         if self.mask is None:
             return set()
-        found = self.mask.describe({key: self.grid.box(key) for key in self.grid})
+        keys = list(self.grid) if keys is None else keys
+        found = self.mask.describe({key: self.grid.box(key) for key in keys})
         return {key for key, digest in found.items() if digest == OUTSIDE}
 
     def _open(self, path: str, of_image: bool = True) -> ZarrArray:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -348,16 +349,24 @@ def local_root(path: str) -> str:
 _VERSIONS = ("md5Hash", "generation", "ETag", "mtime")
 
 
-def chunk_stamps(array: ZarrArray) -> dict[Triple, str]:
-    """Size and date (on object stores a digest) of every stored chunk, by its index: one listing.
+def chunk_stamps(array: ZarrArray, boxes: Sequence[Box] | None = None) -> dict[Triple, str]:
+    """Size and date (on object stores a digest) of stored chunks, by index: a listing.
 
     A chunk that is not there holds zeros only.
+
+    Args:
+        array: whose chunks.
+        boxes: what is to be read; chunks that no box reads may be left out. All unless given.
     """
     fs, root = open_fs(array.uri)
     folder = f"{root}/{array.path}"
     stamps: dict[Triple, str] = {}
     with reaching(array.uri):
-        files = fs.find(folder, detail=True)
+        folders = [folder]
+        # the layout that zarr 3 gives an array by default: a folder for each z
+        if boxes is not None and array.channels is None and fs.isdir(f"{folder}/c"):
+            folders = [f"{folder}/c/{z}" for z in _planes(array, boxes)]
+        files = {path: info for f in folders for path, info in fs.find(f, detail=True).items()}
     for path, info in files.items():
         # zarr 3 names a chunk c/0/0/0, zarr 2 0/0/0 or 0.0.0
         index = re.split("[/.]", path[len(folder) :].strip("/").removeprefix("c/"))
@@ -366,6 +375,15 @@ def chunk_stamps(array: ZarrArray) -> dict[Triple, str]:
             key = triple([int(i) for i in index[-3:]])
             stamps[key] = f"{stamps.get(key, '')}{info['size']}@{version};"
     return stamps
+
+
+def _planes(array: ZarrArray, boxes: Sequence[Box]) -> list[int]:
+    """Indices along z of the chunks that boxes read."""
+    inside = [box.clip(array.box).relative_to(array.box.begin) for box in boxes]
+    size = array.chunk[0]
+    return sorted(
+        {z for box in inside for z in range(box.begin[0] // size, -(-box.end[0] // size))}
+    )
 
 
 def region_stamp(array: ZarrArray, stamps: dict[Triple, str], box: Box) -> str:
