@@ -15,7 +15,7 @@ from seg_core.errors import SegError
 from seg_core.store import Store
 
 TRAINING = [dg.AssetKey(name) for name in ("datasplit", "checkpoint", "validation_scores")]
-GRACE = {"run_worker": 5, "step_worker": 20}  # seconds that a cancelled pod has
+GRACE = {"run_worker": 1, "step_worker": 20}  # seconds that a cancelled pod has
 WORKER_SECONDS = 20  # to wait for the end of the run's own pod, which may just be starting a step
 
 
@@ -36,18 +36,21 @@ class PodRunLauncher(K8sRunLauncher):
 
     def terminate(self, run_id: str) -> bool:
         """Cancel a run: its own pod, also one that resumed it, and those of its steps."""
-        # a worker that is just starting finds the run cancelled, fails, and would be tried again
+        run = self._instance.get_run_by_id(run_id)
+        if run is None or run.is_finished:
+            return False
+        # a worker that is just starting may find the run cancelled, and fail: that is the end too
         self._instance.add_run_tags(run_id, {MAX_RETRIES_TAG: "0"})
-        ended = bool(super().terminate(run_id))
+        self._instance.report_run_canceling(run)
         self._end(run_id)
         until = time.monotonic() + WORKER_SECONDS
         while self._pods(run_id, "run_worker") and time.monotonic() < until:
             time.sleep(0.5)
         self._end(run_id)  # a step that was begun meanwhile
-        run = self._instance.get_run_by_id(run_id)
-        if run and not run.is_finished:  # its worker was killed before it could say so
-            self._instance.report_run_canceled(run)
-        return ended
+        now = self._instance.get_run_by_id(run_id)
+        if now and not now.is_finished:  # its worker was killed before it could say so
+            self._instance.report_run_canceled(now)
+        return True
 
     def _pods(self, run_id: str, component: str) -> list[str]:
         """Pods of a run that live."""
