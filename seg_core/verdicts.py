@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from seg_core.errors import NotReady
-from seg_core.store import Store
+from seg_core.store import Store, to_json
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,11 @@ class Verdict:
 
 
 def write_verdicts(store: Store, folder: str, verdicts: Sequence[Verdict]) -> None:
-    """Write verdicts to `checks/` of a folder: a run's, or a run's on a volume."""
+    """Write what is new of verdicts to `checks/` of a folder: a run's, or a run's on a volume."""
     for verdict in verdicts:
-        store.write_json(f"{folder}/checks/{verdict.check}.json", asdict(verdict))
+        path, content = f"{folder}/checks/{verdict.check}.json", asdict(verdict)
+        if store.read_json(path) != json.loads(to_json(content)):
+            store.write_json(path, content)
 
 
 def read_verdicts(store: Store, folder: str) -> dict[str, Verdict]:
