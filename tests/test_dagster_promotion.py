@@ -1,18 +1,13 @@
 """Promotion as an asset: compared, recorded as a check, told to a webhook; and retraining."""
 
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from threading import Thread
-from typing import Any
 
 import dagster as dg
 import pytest
 from dagster._core.events import DagsterEventType
 from tiny_run import RUN, make_run, make_volume
+from webhook_receiver import receiver
 
 from seg_assets.definitions import definitions_of
 from seg_assets.messages import tell_failed_retraining
@@ -30,26 +25,6 @@ def store(tmp_path: Path) -> Store:
     make_run(store)
     add_run(store, "worse", WORSE.encode(), "worse.yaml")
     return store
-
-
-@contextmanager
-def receiver() -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """A real HTTP server that keeps what it is told."""
-    told: list[dict[str, Any]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, *_: Any) -> None:
-            """Nothing."""
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}", told
-        server.shutdown()
 
 
 def make(store: Store, instance: dg.DagsterInstance, run: str) -> dg.ExecuteInProcessResult:
