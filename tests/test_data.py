@@ -78,7 +78,7 @@ def test_fib25_in_blocks_is_as_good_as_in_one(store: Path, tmp_path: Path, kind:
     add(tmp_path, "volume", "fib25", FIB25.format(block=[64, 64, 64]))
     whole = FIB25.format(block=[96, 128, 128]).replace("raw: raw", "raw: ../fib25/raw")
     add(tmp_path, "volume", "whole", whole.replace("labels.z", "../fib25/labels.z"))
-    run = example("fib25/affinities.yaml", iterations=300, crop=[32, 64, 64])
+    run = example("fib25/affinities.yaml", iterations=500, crop=[32, 64, 64])
     run["datasplit"] = {
         "train": [{"volume": "fib25", "roi": "0:64, :, :"}],
         "validate": [{"volume": "fib25", "roi": "64:96, :, :"}],
@@ -117,8 +117,14 @@ def test_vnc_as_classes_and_as_instances(store: Path, tmp_path: Path) -> None:
         add(tmp_path, "run", name, yaml.safe_dump(run))
 
     (classes,) = make_all("semantic", "vnc")["vnc"]["scores"].values()
-    (objects,) = make_all("instances", "vnc")["vnc"]["scores"].values()
-
     assert classes["membrane/dice"] > 0.5
     assert set(classes) > {"mitochondria/dice", "mean/dice"}
+
+    # so short a training finds no mitochondrion: it is scored, and nothing is made with it
+    call("train", "instances")
+    objects = call("validate", "instances", "--json")["scores"]
     assert {"f1_50", "average_precision", "voi_sum"} < set(objects)
+    refused = CliRunner().invoke(seg, ["predict", "instances", "vnc"])
+    assert (refused.exit_code, objects["average_precision"]) == (1, 0)
+    assert "better_than_trivial: average_precision of the best is 0" in refused.output
+    assert not (store / "runs/instances/vnc/prediction.zarr").exists()
