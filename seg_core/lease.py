@@ -40,9 +40,15 @@ class Lease:
         Raises:
             Busy: a living process holds it.
         """
-        while not self.store.create_bytes(self.path, self._content(0)):
-            self.pass_over()
-        self._thread.start()
+        try:
+            while not self.store.create_bytes(self.path, self._content(0)):
+                self.pass_over()
+            self._thread.start()
+        except Exception:
+            raise
+        except BaseException:  # the end was asked for, maybe just when it had become ours
+            self._leave()
+            raise
         return self
 
     def __exit__(
@@ -51,8 +57,18 @@ class Lease:
         error: BaseException | None,
         at: TracebackType | None,
     ) -> None:
+        try:
+            self._leave()
+        except Exception:
+            raise
+        except BaseException:  # a signal in the middle of it leaves no lease behind
+            self._leave()
+            raise
+
+    def _leave(self) -> None:
         self._stop.set()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
         if self._is_ours():
             self.store.remove_file(self.path)
 

@@ -77,3 +77,27 @@ def test_what_cannot_be_prepared_fails_only_what_is_due(store: Store) -> None:
     with pytest.raises(BlocksFailed, match=r"compute\.memory") as raised:
         predict_volume(run, volume, KEYS, Options())
     assert set(raised.value.failed) == set(KEYS[2:])
+
+
+def test_a_signal_while_a_lease_is_taken_or_left_leaves_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(str(tmp_path))
+    create, remove = Store.create_bytes, Store.remove_file
+
+    def created(self: Store, path: str, content: bytes) -> bool:
+        create(self, path, content)
+        raise KeyboardInterrupt
+
+    def interrupted(self: Store, path: str) -> None:
+        monkeypatch.setattr(Store, "remove_file", remove)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Store, "create_bytes", created)
+    with pytest.raises(KeyboardInterrupt), Lease(store, "one.lock", "it"):
+        raise AssertionError("it was taken")
+    monkeypatch.setattr(Store, "create_bytes", create)
+    monkeypatch.setattr(Store, "remove_file", interrupted)
+    with pytest.raises(KeyboardInterrupt), Lease(store, "one.lock", "it"):
+        assert store.exists("one.lock")
+    assert not store.exists("one.lock")

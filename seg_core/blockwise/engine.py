@@ -118,13 +118,22 @@ def _compute(
                 options.on_block(key, record)
 
         if options.workers == 1 or not work:
-            for item in work:
-                try:
-                    make_block(stage, item)
-                except Busy as error:
-                    busy[item.key] = str(error)
-                else:
-                    ended(item.key)
+            left = _one_by_one(stage, work, ended)
         else:
-            busy |= distribute(stage, work, options.workers, ended)
+            left = distribute(stage, work, options.workers, ended)
+        # of two at once, who ends last finds that the other has made what it was at
+        busy |= _one_by_one(stage, [item for item in work if item.key in left], ended)
     return failed
+
+
+def _one_by_one(stage: Stage, work: list[Work], ended: Callable[[str], None]) -> dict[str, str]:
+    """Make blocks in this process; returns why it did not those that others are making."""
+    busy: dict[str, str] = {}
+    for item in work:
+        try:
+            make_block(stage, item)
+        except Busy as error:
+            busy[item.key] = str(error)
+        else:
+            ended(item.key)
+    return busy
