@@ -288,7 +288,7 @@ def test_the_command_says_what_it_frees(store: Store) -> None:
     size = plan_removal(store, "r", archive=True).bytes
     before = disk(store)
     lines = say(store, "run", "remove", "r", "--archive", "--dry-run").splitlines()
-    assert lines[0] == f"archiving run r frees {size / 1e6:,.1f} MB"
+    assert lines[0] == f"archiving run r would free {size / 1e6:,.1f} MB"
     assert "runs/r/phantom/prediction.zarr" in lines
     assert disk(store) == before
     result = json.loads(say(store, "run", "remove", "r", "--archive", "--json"))
