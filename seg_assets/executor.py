@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from seg_assets.pods import settings
+from seg_assets.kubernetes.pods import settings
 
 
 def executor() -> dg.ExecutorDefinition:
@@ -10,6 +10,6 @@ def executor() -> dg.ExecutorDefinition:
     if settings() is None:
         # a dagster run is one step as a rule: a process of its own would import torch once more
         return dg.in_process_executor
-    from seg_assets.pod_executor import pod_executor
+    from seg_assets.kubernetes.executor import pod_executor
 
     return pod_executor

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from seg_assets import pods
 from seg_assets.checks import DATASPLIT, SCORES, Checked, result, specs
 from seg_assets.failures import refusals
+from seg_assets.kubernetes import pods
 from seg_assets.metadata import picture, sweep_table, table
 from seg_assets.partitions import RUNS
 from seg_assets.resources import StoreParam

@@ -8,11 +8,11 @@ partitions and policy into one run, where a failed block of the first would stop
 import dagster as dg
 from pydantic import Field
 
-from seg_assets import pods
 from seg_assets.beta import unwarned
 from seg_assets.blocks import make_blocks
 from seg_assets.checks import PREDICTION, SEGMENTATION, Checked, result, specs, told
 from seg_assets.failures import refusals
+from seg_assets.kubernetes import pods
 from seg_assets.metadata import picture, table
 from seg_assets.partitions import RUNS, blocks_of, group_of
 from seg_assets.resources import StoreParam

@@ -10,10 +10,10 @@ from dagster._config import validate_config
 from dagster_k8s.job import UserDefinedDagsterK8sConfig
 from tiny_run import RUN, make_volume
 
-from seg_assets import pods, preflight
 from seg_assets.definitions import definitions_of
-from seg_assets.logs import StoreLogs
-from seg_assets.pod_launcher import PodRunLauncher
+from seg_assets.kubernetes import pods, preflight
+from seg_assets.kubernetes.launcher import PodRunLauncher
+from seg_assets.kubernetes.logs import StoreLogs
 from seg_core.errors import SegError
 from seg_core.run import Run, add_run, load_run
 from seg_core.store import Store

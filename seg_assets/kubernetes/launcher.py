@@ -9,8 +9,8 @@ from dagster._core.storage.tags import MAX_RETRIES_TAG
 from dagster_k8s.launcher import K8sRunLauncher
 from kubernetes.client.rest import ApiException
 
+from seg_assets.kubernetes.preflight import refuse_what_does_not_fit, training_runs
 from seg_assets.partitions import RUNS
-from seg_assets.preflight import refuse_what_does_not_fit, training_runs
 from seg_core.errors import SegError
 from seg_core.store import Store
 
@@ -39,7 +39,6 @@ class PodRunLauncher(K8sRunLauncher):
         run = self._instance.get_run_by_id(run_id)
         if run is None or run.is_finished:
             return False
-        # a worker that is just starting may find the run cancelled, and fail: that is the end too
         self._instance.add_run_tags(run_id, {MAX_RETRIES_TAG: "0"})
         self._instance.report_run_canceling(run)
         self._end(run_id)
@@ -48,7 +47,8 @@ class PodRunLauncher(K8sRunLauncher):
             time.sleep(0.5)
         self._end(run_id)  # a step that was begun meanwhile
         now = self._instance.get_run_by_id(run_id)
-        if now and not now.is_finished:  # its worker was killed before it could say so
+        # its worker was killed before it could say so, or was just starting: then it says FAILURE
+        if now and now.status not in (dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.SUCCESS):
             self._instance.report_run_canceled(now)
         return True
 

@@ -13,7 +13,7 @@ from dagster._core.storage.tags import (
     PARTITION_NAME_TAG,
 )
 
-from seg_assets.pods import GPU_STEPS, PodSettings, request_of, settings
+from seg_assets.kubernetes.pods import GPU_STEPS, PodSettings, request_of, settings
 from seg_core.errors import SegError
 from seg_core.pod_request import PodRequest, StepName
 from seg_core.run import Run, load_run

@@ -18,9 +18,9 @@ from dagster_k8s.executor import K8sStepHandler
 from dagster_k8s.job import USER_DEFINED_K8S_JOB_CONFIG_SCHEMA, UserDefinedDagsterK8sConfig
 from dagster_shared.error import SerializableErrorInfo
 
+from seg_assets.kubernetes.pods import STEP_TAG, VOLUME_TAG, PodSettings, pod_config, settings
+from seg_assets.kubernetes.preflight import largest, training_runs
 from seg_assets.partitions import RUNS
-from seg_assets.pods import STEP_TAG, VOLUME_TAG, PodSettings, pod_config, settings
-from seg_assets.preflight import largest, training_runs
 from seg_core.pod_request import StepName
 from seg_core.store import Store
 
