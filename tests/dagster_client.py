@@ -21,6 +21,9 @@ EVENTS = """query($id: ID!) { logsForRun(runId: $id) { ... on EventConnection { 
   ... on MaterializationEvent { partition }
   ... on ExecutionStepFailureEvent { failureMetadata { description metadataEntries {
     label ... on MarkdownMetadataEntry { mdStr } } } } } } } }"""
+PRINTED_TO = """query($id: ID!) { logsForRun(runId: $id) { ... on EventConnection { events {
+  ... on LogsCapturedEvent { fileKey stepKeys } } } } }"""
+PRINTED = "query($key: [String!]!) { capturedLogs(logKey: $key) { stderr } }"
 BACKFILL = """mutation($params: LaunchBackfillParams!) {
   launchPartitionBackfill(backfillParams: $params) { __typename
   ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }"""
@@ -110,6 +113,13 @@ class Client:
         found: list[dict[str, Any]] = self.dagster.ask(EVENTS, id=run)["logsForRun"]["events"]
         return found
 
+    def printed(self, run: str) -> str:
+        """What the last step of a dagster run wrote to stderr."""
+        events = self.dagster.ask(PRINTED_TO, id=run)["logsForRun"]["events"]
+        keys = [event["fileKey"] for event in events if event.get("stepKeys")]
+        found = self.dagster.ask(PRINTED, key=[run, "compute_logs", keys[-1]])["capturedLogs"]
+        return str(found["stderr"])
+
     def backfill(self, asset: str, partitions: Sequence[str]) -> tuple[str, list[str]]:
         """Backfill partitions and wait for the end: status, and its dagster runs."""
         return self.ended(self.launch_backfill(asset, partitions))
@@ -124,6 +134,11 @@ class Client:
     def ended(self, backfill: str, seconds: float = 300) -> tuple[str, list[str]]:
         """Wait for the end of a backfill: status, and its dagster runs."""
         return wait_for(f"backfill {backfill}", lambda: self._backfilled(backfill), seconds)
+
+    def backfill_status(self, number: str) -> str | None:
+        """How a backfill ended; None while it goes on."""
+        found = self._backfilled(number)
+        return found and found[0]
 
     def _backfilled(self, number: str) -> tuple[str, list[str]] | None:
         found = self.dagster.ask(BACKFILL_STATUS, id=number)["partitionBackfillOrError"]

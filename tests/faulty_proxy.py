@@ -1,4 +1,4 @@
-"""An HTTP proxy on loopback that counts what passes, and does to it what networks do."""
+"""An HTTP proxy that counts what passes, and does to it what networks do."""
 
 import asyncio
 import threading
@@ -59,8 +59,9 @@ class FaultyProxy:
     `number` is that of the last one.
     """
 
-    def __init__(self, upstream: str) -> None:
+    def __init__(self, upstream: str, host: str = "127.0.0.1", port: int = 0) -> None:
         self.upstream = urlsplit(upstream)
+        self.host, self.port = host, port
         self.rule: Rule = no_fault
         self.traffic = Traffic()
         self.url = ""
@@ -71,9 +72,9 @@ class FaultyProxy:
 
     def __enter__(self) -> "FaultyProxy":
         self._thread.start()
-        serving = asyncio.start_server(self._serve, "127.0.0.1", 0, limit=1 << 20)
+        serving = asyncio.start_server(self._serve, self.host, self.port, limit=1 << 20)
         self._server = asyncio.run_coroutine_threadsafe(serving, self._loop).result(30)
-        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        self.url = f"http://{self.host}:{self._server.sockets[0].getsockname()[1]}"
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -104,12 +105,14 @@ class FaultyProxy:
         """One client's connection, with one of its own to the server."""
         with suppress(asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
             host, port = self.upstream.hostname, self.upstream.port
-            there_reader, there_writer = await asyncio.open_connection(host, port, limit=1 << 20)
             try:
-                while await self._pass_one(reader, writer, there_reader, there_writer):
-                    pass
+                there = await asyncio.open_connection(host, port, limit=1 << 20)
+                try:
+                    while await self._pass_one(reader, writer, *there):
+                        pass
+                finally:
+                    there[1].close()
             finally:
-                there_writer.close()
                 writer.close()
 
     async def _pass_one(

@@ -1,6 +1,7 @@
 """The cluster that tests run on: whatever KUBECONFIG names, or one that a command brings up.
 
 SEG_K8S_CLUSTER   brings it up and prints the path of its kubeconfig
+SEG_K8S_DOWN      stops what that one brought up, at the end; a cluster of KUBECONFIG stays
 SEG_K8S_BUILD     builds an image and gives it to the nodes; {folder}, {file} and {tag} are put in
 SEG_K8S_NODE      runs what follows on a node, as root
 """
@@ -18,6 +19,7 @@ PROJECT = Path(__file__).parents[2]
 SCRIPT = PROJECT / "../shared/kube/cluster"
 DEFAULTS = {
     "SEG_K8S_CLUSTER": "{script} up >&2 && {script} base >&2 && {script} kubeconfig",
+    "SEG_K8S_DOWN": "{script} down",
     "SEG_K8S_BUILD": "{script} build {{folder}} {{tag}} -f {{file}}",
     "SEG_K8S_NODE": "{script} exec",
 }
@@ -38,8 +40,13 @@ def setting(name: str) -> str:
 class Cluster:
     """A running cluster, spoken to by kubectl."""
 
-    def __init__(self) -> None:
+    def __enter__(self) -> "Cluster":
         self.kubeconfig = os.environ.get("KUBECONFIG") or self._bring_up()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not os.environ.get("KUBECONFIG"):
+            subprocess.run(["bash", "-ec", setting("SEG_K8S_DOWN")], check=True)
 
     def _bring_up(self) -> str:
         command = setting("SEG_K8S_CLUSTER")

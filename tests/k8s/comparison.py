@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from cluster import Cluster
+from dagster_client import Client
 from dagster_dev import wait_for
 from deployment import Deployment
 
@@ -20,16 +21,29 @@ def assert_same_bytes(deployment: Deployment, expected: Path, path: str) -> None
 
 def records_of(deployment: Deployment, run: str) -> dict[str, bytes]:
     """Records of a run's blocks that are done: a block made again has other seconds."""
-    blocks = f"runs/{run}/phantom/blocks"
-    if not deployment.inside(f"ls -d /store/{blocks} 2>/dev/null || true"):
-        return {}
-    found = deployment.fetch(blocks)
+    found = deployment.fetch(f"runs/{run}/phantom/blocks")
     records = {name: text for name, text in found.items() if name.count("/") == 1}
     return {
         name: text
         for name, text in records.items()
         if name.endswith(".json") and json.loads(text)["state"] == "done"
     }
+
+
+def assert_made_once(
+    deployment: Deployment, client: Client, backfill: str, run: str, seconds: float = 300
+) -> None:
+    """Wait for the end of a backfill: it succeeds, and no block that was done is made again."""
+    seen = records_of(deployment, run)
+
+    def ended() -> str | None:
+        now = records_of(deployment, run)
+        again = [name for name in seen if now.get(name) != seen[name]]
+        assert not again, f"made again, or lost: {again}"
+        seen.update(now)
+        return client.backfill_status(backfill)
+
+    assert wait_for(f"backfill {backfill}", ended, seconds) == "COMPLETED_SUCCESS"
 
 
 def assert_nothing_is_left(cluster: Cluster) -> None:

@@ -19,17 +19,43 @@ RELOAD = """mutation { reloadRepositoryLocation(repositoryLocationName: "seg") {
   ... on WorkspaceLocationEntry { locationOrLoadError { __typename } } } }"""
 ASSETS = "{ assetNodes { assetKey { path } } }"
 
+# in a pod that reaches its store by gs://: a tar of what is below a path, and the reverse
+READ = """
+import io, sys, tarfile
+from seg_core.store import Store
+store, path = Store(), sys.argv[1]
+with tarfile.open(fileobj=sys.stdout.buffer, mode="w|") as tar:
+    for name in store.sizes(path):
+        content = store.find_bytes(name)
+        if content is not None:
+            member = tarfile.TarInfo(name.removeprefix(f"{path}/"))
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+"""
+WRITE = """
+import sys, tarfile
+from concurrent.futures import ThreadPoolExecutor
+from seg_core.store import Store
+store = Store()
+with tarfile.open(fileobj=sys.stdin.buffer, mode="r|") as tar, ThreadPoolExecutor(16) as pool:
+    files = [(m.name, tar.extractfile(m).read()) for m in tar if m.isfile()]
+    list(pool.map(lambda file: store.write_bytes(*file), files))
+"""
+
 
 class Deployment:
     """Webserver, daemon, code server and Postgres; the namespace goes with it."""
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
+        self.on_gcs = False
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
 
     def __enter__(self) -> "Deployment":
+        # of tests that just ended
+        self.cluster.kubectl("wait", "--for=delete", f"namespace/{NAMESPACE}", "--timeout=180s")
         self.cluster.kubectl("apply", "-k", str(OVERLAY))
         try:
             self.wait()
@@ -44,13 +70,16 @@ class Deployment:
                 start_new_session=True,
             )
         except BaseException:
-            self.cluster.kubectl("delete", "namespace", NAMESPACE)
+            self._remove()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
         kill_group(self.forward.pid)
-        self.cluster.kubectl("delete", "namespace", NAMESPACE)
+        self._remove()
+
+    def _remove(self) -> None:
+        self.cluster.kubectl("delete", "namespace", NAMESPACE, "--wait=false")
 
     def wait(self) -> None:
         """Until everything is there, in its newest form."""
@@ -100,10 +129,11 @@ class Deployment:
         self.wait()
 
     def use(self, image: str) -> None:
-        """Let every pod, those of steps too, have another image."""
-        self.cluster.kubectl("set", "image", "deployment", "--all", f"main={image}")
-        variable = f"DAGSTER_CURRENT_IMAGE={image}"
-        self.cluster.kubectl("set", "env", "deployment/code-server", variable)
+        """Let what runs a user's code have another image: the code server, so runs and steps."""
+        env = [{"name": "DAGSTER_CURRENT_IMAGE", "value": image}]
+        main = {"name": "main", "image": image, "env": env}
+        text = json.dumps({"spec": {"template": {"spec": {"containers": [main]}}}})
+        self.cluster.kubectl("patch", "deployment/code-server", "-p", text)
         self.wait()
 
     def put(self, folder: Path) -> None:
@@ -112,11 +142,14 @@ class Deployment:
         with tarfile.open(fileobj=buffer, mode="w") as tar:
             for child in sorted(folder.iterdir()):
                 tar.add(child, child.name)
-        self._in_pod(["tar", "-xC", "/store"], buffer.getvalue())
+        command = ["python", "-c", WRITE] if self.on_gcs else ["tar", "-xC", "/store"]
+        self._in_pod(command, buffer.getvalue())
 
     def fetch(self, path: str) -> dict[str, bytes]:
-        """Every file below a path of the store."""
-        archive = self._in_pod(["tar", "-cC", f"/store/{path}", "."])
+        """Every file below a path of the store; none where there is no such path."""
+        tar = f"test ! -d /store/{path} || tar -cC /store/{path} ."
+        command = ["python", "-c", READ, path] if self.on_gcs else ["sh", "-c", tar]
+        archive = self._in_pod(command) or bytes(tarfile.BLOCKSIZE * 2)  # nothing: an empty tar
         found = {}
         with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
             for member in tar.getmembers():
@@ -129,6 +162,10 @@ class Deployment:
     def inside(self, command: str) -> str:
         """What a shell command prints in the code server's pod."""
         return self._in_pod(["sh", "-c", command]).decode()
+
+    def python(self, code: str) -> None:
+        """Run it in the code server's pod."""
+        self._in_pod(["python", "-c", code])
 
     def _in_pod(self, command: list[str], given: bytes | None = None) -> bytes:
         """What a command prints in the code server's pod, which may just be coming back."""

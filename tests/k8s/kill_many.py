@@ -1,7 +1,7 @@
 """`make test-k8s-kills N=20 SEED=1`: random kills at random moments, until all N are done.
 
-Runs go the whole path, one after the other, each step as a backfill; nobody helps. The log of kills
-is kept in `.local/kills.log`.
+Runs go the whole path, one after the other, each step as a backfill, every second one with two
+processes in its pods; nobody helps. The log of kills is kept in `.local/kills.log`.
 """
 
 import os
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from cluster import PROJECT, Cluster
-from comparison import assert_nothing_is_left, assert_same_bytes, records_of
+from comparison import assert_made_once, assert_nothing_is_left, assert_same_bytes
 from dagster_client import Client
 from dagster_dev import wait_for
 from deployment import Deployment
@@ -76,16 +76,14 @@ def test_every_block_is_made_once_whatever_is_killed(
         while not under_way.over.is_set():
             runs.append(f"killed-{len(runs)}")
             under_way.killer.note(f"run {runs[-1]} begins")
-            add_run(deployment, client, tmp_path / runs[-1], runs[-1])
+            content = RUNS["long" if len(runs) % 2 else "pair"]
+            add_run(deployment, client, tmp_path / runs[-1], runs[-1], content)
             for asset in PATH:
-                made = records_of(deployment, runs[-1])
                 keys = [runs[-1]] if asset in (*BY_RUN, "lut") else None
                 keys = keys or [k for k in client.partitions(asset) if k.endswith(f"|{runs[-1]}")]
-                status = client.ended(client.launch_backfill(asset, keys), seconds=900)[0]
-                under_way.killer.note(f"{asset} of {runs[-1]}: {status}")
-                assert status == "COMPLETED_SUCCESS"
-                now = records_of(deployment, runs[-1])
-                assert {name: now[name] for name in made} == made  # none is made twice
+                backfill = client.launch_backfill(asset, keys)
+                assert_made_once(deployment, client, backfill, runs[-1], seconds=900)
+                under_way.killer.note(f"{asset} of {runs[-1]}: made")
         assert under_way.error is None
     for run in runs:
         for asset in ("prediction", "segmentation"):
@@ -94,8 +92,8 @@ def test_every_block_is_made_once_whatever_is_killed(
     assert_nothing_is_left(cluster)
 
 
-def add_run(deployment: Deployment, client: Client, folder: Path, name: str) -> None:
+def add_run(deployment: Deployment, client: Client, folder: Path, name: str, content: str) -> None:
     (folder / "runs").mkdir(parents=True)
-    (folder / f"runs/{name}.yaml").write_text(RUNS["long"])
+    (folder / f"runs/{name}.yaml").write_text(content)
     deployment.put(folder)
     wait_for("the new run", lambda: name in client.runs("datasplit"), seconds=180)

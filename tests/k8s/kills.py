@@ -46,13 +46,15 @@ class Killer:
             self.cluster.kubectl("delete", "pod", pod, "--wait=false")
             self.note(f"evicted {component} {pod}")
 
-    def kill(self, *components: str) -> None:
-        """SIGKILL to the processes of pods, from the node."""
+    def kill(self, *components: str, container: str | None = None) -> None:
+        """SIGKILL to the processes of pods, from the node; of many containers, to one by name."""
         for component in components:
             pod = self.one(component)
-            container = pod["status"]["containerStatuses"][0]["containerID"].split("//")[1]
+            statuses = pod["status"]["containerStatuses"]
+            status = next(s for s in statuses if container in (None, s["name"]))
+            number = status["containerID"].split("//")[1]
             tasks = self.cluster.on_node("ctr", "-n", "k8s.io", "tasks", "ls").splitlines()
-            process = next(line.split()[1] for line in tasks if line.startswith(container))
+            process = next(line.split()[1] for line in tasks if line.startswith(number))
             self.cluster.on_node("kill", "-9", process)
             self.note(f"killed process {process} of {component} {pod['metadata']['name']}")
 

@@ -5,11 +5,14 @@ from tiny_run import RUN
 SMALL = RUN.replace("threads: 1", "threads: 1, memory: 1")
 # half a minute of training, and as much of prediction: time to be killed in
 LONG = SMALL.replace("[4, 6, 8]", "[64, 64, 64]").replace("iterations: 12", "iterations: 60")
+# the same bytes, by two processes in each pod
+PAIR = LONG.replace("threads: 1", "threads: 1, workers: 2")
 RUNS = {
     "tiny": SMALL,
     "other": SMALL,
     "third": SMALL,
     "long": LONG,
+    "pair": PAIR,
     "endless": SMALL.replace("iterations: 12", "iterations: 1000000"),
     "cuda": SMALL.replace("device: cpu", "device: cuda"),
     "vast": SMALL.replace("memory: 1", "memory: 100"),

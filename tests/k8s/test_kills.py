@@ -5,7 +5,12 @@ from typing import Any
 
 import pytest
 from cluster import Cluster
-from comparison import assert_nothing_is_left, assert_same_bytes, records_of
+from comparison import (
+    assert_made_once,
+    assert_nothing_is_left,
+    assert_same_bytes,
+    records_of,
+)
 from dagster_client import TRAINING, Client
 from dagster_dev import wait_for
 from deployment import Deployment
@@ -36,9 +41,9 @@ def test_three_kills(
     killer.kill(WORKER, STEP)
     wait_for("more blocks", lambda: len(records_of(deployment, "long")) > len(before) + 1)
     killer.stop_postgres(3)
-    assert client.ended(backfill)[0] == "COMPLETED_SUCCESS"
+    assert_made_once(deployment, client, backfill, "long")
     after = records_of(deployment, "long")
-    assert {name: after[name] for name in before} == before  # not made again
+    assert {name: after[name] for name in before} == before
     path = "phantom/prediction.zarr"
     assert_same_bytes(deployment, faultless / f"runs/long/{path}", f"runs/long/{path}")
     assert_nothing_is_left(cluster)
