@@ -74,6 +74,19 @@ def _silence(logger: str) -> None:
     logging.getLogger(logger).addHandler(logging.NullHandler())
 
 
+def zarr_store(uri: str) -> Any:
+    """What zarr is to be given for a URI or path: it shares the sessions of `open_fs`."""
+    if not is_remote(uri):
+        return uri
+    from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
+    from zarr.storage import FsspecStore
+
+    # a file system of zarr's own has its session in another event loop than the one that is asked
+    # to close it: every process would end with a traceback
+    fs, path = open_fs(uri)
+    return FsspecStore(AsyncFileSystemWrapper(fs, asynchronous=True), path=path)
+
+
 def open_fs(uri: str) -> tuple[Any, str]:
     """The fsspec file system of a URI or path, and the path in it."""
     with reaching(uri):

@@ -138,6 +138,13 @@ def test_asked_again_nothing_is_made_and_little_is_asked(
     }
 
 
+def test_a_process_ends_in_silence(gs_uri: str) -> None:
+    create(ZarrArray(f"{gs_uri}/a.zarr", Box.of_shape((8, 8, 8)), None, "uint8", SIZE, (8, 8, 8)))
+    code = f"from seg_core.volumes.ome_zarr import open_array; open_array({gs_uri + '/a.zarr'!r})"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
 @pytest.mark.slow
 def test_a_block_costs_few_requests(made: tuple[Store, Store], gcs: FaultyProxy) -> None:
     store, key = made[1], "z0002y0001x0000"

@@ -26,8 +26,8 @@ from seg_core.remote import (
     kvstore,
     open_fs,
     reaching,
-    storage_options,
     unreachable,
+    zarr_store,
 )
 from seg_core.store import Store
 
@@ -185,20 +185,15 @@ def _create(array: ZarrArray, labels: bool, overwrite: bool, finish: bool) -> Za
     lead = () if array.channels is None else (array.channels,)
     with reaching(array.uri):
         zarr.create_array(
-            f"{group.uri}/0",
+            zarr_store(f"{group.uri}/0"),
             shape=(*lead, *array.box.shape),
             chunks=(*lead, *array.chunk),
             dtype=array.dtype,
             fill_value=0,
             compressors=ZstdCodec(level=3),
             dimension_names=["c", *AXES] if lead else list(AXES),
-            storage_options=_options(array.uri),
         )
     return describe(array, labels=labels) if finish else array
-
-
-def _options(uri: str) -> dict[str, Any] | None:
-    return storage_options(uri) if is_remote(uri) else None
 
 
 def _same_layout(array: ZarrArray, stored: dict[str, Any]) -> bool:
@@ -266,7 +261,7 @@ def open_array(uri: str) -> ZarrArray:
     """
     try:
         with reaching(uri):
-            group = zarr.open_group(uri, mode="r", storage_options=_options(uri))
+            group = zarr.open_group(zarr_store(uri), mode="r")
     except (FileNotFoundError, zarr.errors.GroupNotFoundError):
         raise SegError(
             f"{uri}: no OME-Zarr is there (or its import did not end); make it with: "

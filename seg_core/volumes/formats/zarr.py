@@ -7,7 +7,7 @@ import zarr
 
 from seg_core.errors import SegError
 from seg_core.geometry import AXES
-from seg_core.remote import is_remote, open_fs, storage_options
+from seg_core.remote import open_fs, zarr_store
 from seg_core.volumes.formats.source import Source, guess_axes, nanometres
 from seg_core.volumes.ome_zarr import NANOMETRES, VoxelSize, axis_names, placement
 
@@ -23,8 +23,7 @@ def open_zarr(path: str) -> Source | None:
     fs, root = open_fs(path)
     if not any(fs.exists(f"{root}/{file}") for file in _FILES):
         return None
-    options = storage_options(path) if is_remote(path) else None
-    node = zarr.open(path, mode="r", storage_options=options)
+    node = zarr.open(zarr_store(path), mode="r")
     if isinstance(node, zarr.Array):
         return _bare(path, node)
     attributes: dict[str, Any] = dict(node.attrs)
