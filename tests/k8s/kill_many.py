@@ -22,6 +22,7 @@ from runs import RUNS
 
 pytestmark = pytest.mark.k8s
 
+LOG = PROJECT / ".local/kills.log"
 N, SEED = int(os.environ.get("N", "20")), int(os.environ.get("SEED", "1"))
 EVERY = (25, 60)  # seconds between kills: a run worker is looked at every 15 s
 BY_RUN = ("datasplit", "checkpoint", "validation_scores")
@@ -54,18 +55,16 @@ class Kills:
 
 @contextmanager
 def kills(cluster: Cluster) -> Iterator[Kills]:
-    killer = Killer(cluster)
-    under_way = Kills(killer)
-    under_way.thread.start()
-    try:
-        yield under_way
-    finally:
-        under_way.stop.set()
-        under_way.thread.join()
-        log = PROJECT / ".local/kills.log"
-        log.parent.mkdir(exist_ok=True)
-        log.write_text("\n".join([f"N={N} SEED={SEED}", *killer.log]) + "\n")
-        print(log.read_text())
+    LOG.parent.mkdir(exist_ok=True)
+    with LOG.open("w") as log:
+        print(f"N={N} SEED={SEED}", file=log)
+        under_way = Kills(Killer(cluster, log))
+        under_way.thread.start()
+        try:
+            yield under_way
+        finally:
+            under_way.stop.set()
+            under_way.thread.join()
 
 
 def test_every_block_is_made_once_whatever_is_killed(

@@ -1,8 +1,9 @@
 """Ways to kill what runs on a cluster; each is logged."""
 
+import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TextIO
 
 from cluster import Cluster
 from dagster_dev import wait_for
@@ -12,24 +13,23 @@ STEP, WORKER = "step_worker", "run_worker"
 
 
 class Killer:
-    """Kills what is named, and keeps a log of it."""
+    """Kills what is named, and prints a log of it."""
 
-    def __init__(self, cluster: Cluster) -> None:
-        self.cluster = cluster
+    def __init__(self, cluster: Cluster, log: TextIO = sys.stdout) -> None:
+        self.cluster, self.log = cluster, log
         self.began = time.monotonic()
-        self.log: list[str] = []
 
     def note(self, what: str) -> None:
         """A line of the log."""
-        self.log.append(f"{time.monotonic() - self.began:7.1f} s  {what}")
+        print(f"{time.monotonic() - self.began:7.1f} s  {what}", file=self.log, flush=True)
 
     def find(self, component: str) -> list[Any]:
         """Running pods of a component."""
         return self.cluster.pods(f"app.kubernetes.io/component={component}", "Running")
 
     def one(self, component: str) -> Any:
-        """A running pod of a component, as soon as there is one."""
-        return wait_for(f"a {component}", lambda: self.find(component))[0]
+        """A running pod of a component, as soon as there is one: a run may just be given up."""
+        return wait_for(f"a {component}", lambda: self.find(component), seconds=600)[0]
 
     def delete(self, *components: str) -> None:
         """Delete pods as one does in a hurry: no grace."""

@@ -1,10 +1,13 @@
-"""Pods die, and every block is made once, by itself, with the same bytes."""
+"""Pods die, and so does the store on gs://, behind a bad network: every block is made once."""
 
+import shutil
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+import gcs_server
 import pytest
-from cluster import Cluster
+from cluster import PROJECT, Cluster
 from comparison import (
     assert_made_once,
     assert_nothing_is_left,
@@ -13,37 +16,80 @@ from comparison import (
 )
 from dagster_client import TRAINING, Client
 from dagster_dev import wait_for
-from deployment import Deployment
+from deployment import OVERLAY, PARTS, Deployment
 from kills import STEP, WORKER, Killer
+from runs import RUNS
+from tiny_run import make_volume
+
+from seg_core.run import add_run
+from seg_core.store import Store
 
 pytestmark = pytest.mark.k8s
 
+GCS = PROJECT / "tests/k8s/gcs"
+MAKE_BUCKET = """
+from gcsfs import GCSFileSystem
+GCSFileSystem(token="anon").mkdir("bucket")
+"""
+
 
 @pytest.fixture
-def killer(cluster: Cluster) -> Any:
-    killer = Killer(cluster)
-    yield killer
-    print("\n".join(killer.log))
+def on_gcs(
+    cluster: Cluster, image: str, deployment: Deployment, tmp_path: Path
+) -> Iterator[Deployment]:
+    """The deployment with its store on gs://, and in it a volume and a run, nothing made."""
+    build = tmp_path / "build"
+    build.mkdir()
+    shutil.copy(gcs_server.binary(), build / "fake-gcs-server")
+    for file in (PROJECT / "tests/faulty_proxy.py", GCS / "bad_network.py", GCS / "Dockerfile"):
+        shutil.copy(file, build)
+    cluster.build(build, build / "Dockerfile", "localhost/seg:gcs")
+
+    cluster.kubectl("apply", "-k", str(GCS))
+    cluster.kubectl("rollout", "restart", *(f"deployment/{part}" for part in PARTS))
+    cluster.kubectl("rollout", "status", "deployment/gcs", "--timeout=120s")
+    deployment.wait()
+    deployment.on_gcs = True
+    deployment.python(MAKE_BUCKET)
+    store = Store(str(tmp_path / "store"))
+    make_volume(store)
+    add_run(store, "long", RUNS["long"].encode(), "long.yaml")
+    deployment.put(Path(store.uri))
+    deployment.load("phantom/prediction")
+    yield deployment
+    deployment.on_gcs = False
+    cluster.kubectl("delete", "deployment/gcs", "service/gcs", "--wait=false")
+    cluster.kubectl("apply", "-k", str(OVERLAY))
+    cluster.kubectl("rollout", "restart", *(f"deployment/{part}" for part in PARTS))
+    deployment.wait()
 
 
-def test_three_kills(
-    cluster: Cluster, deployment: Deployment, client: Client, faultless: Path, killer: Killer
+def test_three_kills_of_pods_and_one_of_the_store(
+    cluster: Cluster, on_gcs: Deployment, client: Client, faultless: Path
 ) -> None:
+    killer = Killer(cluster)
     number = client.launch(TRAINING, {"partition": "long"})
-    wait_for("training", lambda: "train.lock" in deployment.inside("ls /store/runs/long"))
+    wait_for("training", lambda: "train.lock" in on_gcs.fetch("runs/long"))
     killer.delete(STEP)
     assert client.wait(number) == "SUCCESS"
-    assert_same_bytes(deployment, faultless / "runs/long/checkpoints", "runs/long/checkpoints")
+    assert_same_bytes(on_gcs, faultless / "runs/long/checkpoints", "runs/long/checkpoints")
+    assert "validate" in client.printed(number)
 
     partitions = [key for key in client.partitions("prediction") if key.endswith("|long")]
     backfill = client.launch_backfill("prediction", partitions)
-    before = wait_for("the first blocks", lambda: records_of(deployment, "long"), seconds=240)
+    before = wait_for("the first blocks", lambda: records_of(on_gcs, "long"), seconds=240)
     killer.kill(WORKER, STEP)
-    wait_for("more blocks", lambda: len(records_of(deployment, "long")) > len(before) + 1)
+    killer.kill("gcs", container="server")
+    wait_for("more blocks", lambda: len(records_of(on_gcs, "long")) > len(before) + 1)
     killer.stop_postgres(3)
-    assert_made_once(deployment, client, backfill, "long")
-    after = records_of(deployment, "long")
+    assert_made_once(on_gcs, client, backfill, "long")
+    after = records_of(on_gcs, "long")
     assert {name: after[name] for name in before} == before
-    path = "phantom/prediction.zarr"
-    assert_same_bytes(deployment, faultless / f"runs/long/{path}", f"runs/long/{path}")
+    path = "runs/long/phantom/prediction.zarr"
+    assert_same_bytes(on_gcs, faultless / path, path)
     assert_nothing_is_left(cluster)
+
+    injected = cluster.kubectl("logs", "deployment/gcs", "-c", "network").decode().splitlines()
+    kinds = Counter(line.split()[0] for line in injected)
+    assert kinds["503"] > 5
+    assert set(kinds) >= {"reset", "cut", "lost", "silent"}
