@@ -1,11 +1,35 @@
-"""What several test files share: a real object store, and a network before it that can fail."""
+"""What several test files share: stores that are made once, a real object store, its network."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
 from faulty_proxy import FaultyProxy
 from gcs_server import BUCKET, gcs_server, reached_at
+from tiny_project import copy_of, make_project
+from tiny_run import segmented
+
+from seg_core.store import Store
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny volume segmented by the tiny run: to be copied, not to be changed."""
+    folder = tmp_path_factory.mktemp("finished")
+    segmented(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny run with three checkpoints, trained and validated: to be copied, not changed."""
+    return make_project(tmp_path_factory.mktemp("project"))
+
+
+@pytest.fixture
+def store(finished: Path, tmp_path: Path) -> Store:
+    """A copy in which all is done, for a test to change."""
+    return copy_of(finished, tmp_path)
 
 
 @pytest.fixture(scope="session")

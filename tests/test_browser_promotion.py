@@ -1,6 +1,7 @@
 """Years of it in the browser, in order: promoted, retrained, refused, rolled back, removed."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ import yaml
 from dagster_client import Client
 from dagster_dev import DagsterDev, wait_for
 from dagster_pages import Pages, opened
-from tiny_project import add, finish, make_project
+from tiny_project import add, copy_of, finish
 from webhook_receiver import receiver
 
 from seg_core.lifecycle.promotion import promoted
@@ -22,9 +23,9 @@ Told = list[dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+def store(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
     """A run that is validated, which a schedule retrains every minute where something changed."""
-    store = Store(str(make_project(tmp_path_factory.mktemp("store"))))
+    store = copy_of(project, tmp_path_factory.mktemp("store"))
     retrain(store, tolerance=10)
     return store
 

@@ -1,11 +1,10 @@
 """A block that somebody else is making stops only itself, and is no failure of the block."""
 
-import shutil
 from pathlib import Path
 
 import dagster as dg
 import pytest
-from tiny_run import opened, segmented
+from tiny_run import opened
 
 from seg_assets.definitions import definitions_of
 from seg_core.blockwise.engine import Options
@@ -20,18 +19,9 @@ FIRST, LAST = "z0000y0000x0000", "z0000y0001x0001"
 KEYS = [FIRST, "z0000y0000x0001", "z0000y0001x0000", LAST]
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("finished")
-    segmented(folder)
-    return folder
-
-
 @pytest.fixture
-def store(finished: Path, tmp_path: Path) -> Store:
-    """A copy in which the last two of four blocks are not predicted."""
-    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
-    store = Store(str(tmp_path))
+def store(store: Store) -> Store:
+    """The last two of four blocks are not predicted."""
     for key in KEYS[2:]:
         store.remove(f"runs/tiny/phantom/blocks/prediction/{key}.json")
     return store

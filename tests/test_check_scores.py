@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from tiny_run import make_run, make_volume
+from tiny_project import copy_of
+from tiny_run import opened
 
 from seg_core.blockwise.engine import Options
 from seg_core.checks.datasplit import CHECKS as OF_DATASPLIT
@@ -27,7 +28,6 @@ from seg_core.segment import fragment_volume, lut_of_volume, predict_volume, seg
 from seg_core.source import open_sources
 from seg_core.store import Store
 from seg_core.tasks.one_hot import OneHot
-from seg_core.train import train
 from seg_core.validate import validate
 from seg_core.validation.best import Best, read_best
 from seg_core.verdicts import read_verdicts, write_verdicts
@@ -37,12 +37,9 @@ BEST = Best(12, {"threshold": 0.5}, "voi_sum", 2.0, {"voi_sum": 2.0})
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Volume]:
-    store = Store(str(tmp_path_factory.mktemp("store")))
-    volume, run = make_volume(store), make_run(store)
-    train(run)
-    validate(run)
-    return run, volume
+def trained(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Volume]:
+    store = copy_of(finished, tmp_path_factory.mktemp("store"), "runs/tiny/phantom")
+    return opened(store)
 
 
 def rows(*scores: float) -> pd.DataFrame:

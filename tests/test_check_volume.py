@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from stores import ideal_affinities
-from tiny_project import copy_of, make_project
+from tiny_project import copy_of
 
 from seg_core.blockwise.engine import Options
 from seg_core.blockwise.records import BlockState, Record
@@ -46,10 +46,10 @@ DONE, FAILED = (BlockState(s, "", Record(s)) for s in ("done", "failed"))
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def project(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny run on its volume, predicted and segmented."""
-    folder = make_project(tmp_path_factory.mktemp("project"))
-    run, volume = opened(Store(str(folder)))
+    folder = tmp_path_factory.mktemp("segmented")
+    run, volume = opened(copy_of(project, folder))
     predict_volume(run, volume, None, Options())
     segment_volume(run, volume, Options())
     return folder

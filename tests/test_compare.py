@@ -7,7 +7,8 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from test_report import Page, assert_self_contained, assert_shown
-from tiny_run import RUN, make_results, opened, segmented
+from tiny_project import copy_of
+from tiny_run import RUN, make_results, opened
 
 from seg_core.cli import seg
 from seg_core.errors import SegError
@@ -19,9 +20,9 @@ from seg_core.volumes.declared import Volume
 
 
 @pytest.fixture(scope="module")
-def three(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Run], Volume]:
+def three(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Run], Volume]:
     """One that is done, one trained for less, and one that nobody has trained yet."""
-    store = segmented(tmp_path_factory.mktemp("store"))
+    store = copy_of(finished, tmp_path_factory.mktemp("store"))
     first, volume = opened(store)
     config = yaml.safe_load(RUN)
     config["trainer"] |= {"iterations": 9}

@@ -1,22 +1,17 @@
 """Only what failed is made again: 20 blocks, 3 of them unreadable, under a real `dagster dev`."""
 
 import re
-import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from dagster_client import Client
 from dagster_dev import DagsterDev, wait_for
-from tiny_run import files_of, make_run, make_volume, middle_chunk, unreadable
+from tiny_project import copy_of
+from tiny_run import files_of, middle_chunk, unreadable
 
-from seg_core.blockwise.engine import Options
-from seg_core.run import load_run
-from seg_core.segment import predict_volume, segment_volume
 from seg_core.store import Store
-from seg_core.train import train
-from seg_core.validate import validate
-from seg_core.volumes.declared import load_volume
 
 pytestmark = pytest.mark.slow
 
@@ -28,25 +23,15 @@ Events = list[dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+def store(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
     """A run that is trained and validated, and has done nothing yet."""
-    store = Store(str(tmp_path_factory.mktemp("store")))
-    make_volume(store)
-    run = make_run(store)
-    train(run)
-    validate(run)
-    return store
+    return copy_of(finished, tmp_path_factory.mktemp("store"), "runs/tiny/phantom")
 
 
 @pytest.fixture(scope="module")
-def faultless(store: Store, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The segmentation of a copy of the store, made by `seg_core` alone, without faults."""
-    other = Store(str(tmp_path_factory.mktemp("faultless") / "store"))
-    shutil.copytree(store.uri, other.uri)
-    run, volume = load_run(other, "tiny"), load_volume(other, "phantom")
-    predict_volume(run, volume, None, Options())
-    segment_volume(run, volume, Options())
-    return segmentation_of(other)
+def faultless(finished: Path) -> dict[str, bytes]:
+    """The segmentation that `seg_core` alone made of the same weights, without faults."""
+    return segmentation_of(Store(str(finished)))
 
 
 @pytest.fixture(scope="module")

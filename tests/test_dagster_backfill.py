@@ -4,12 +4,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from dagster_client import Client
 from dagster_dev import PROJECT, DagsterDev, wait_for
-from tiny_run import files_of, make_run, make_volume, unreadable
+from tiny_project import copy_of
+from tiny_run import files_of, unreadable
 
 from seg_assets.automation import TRIES
 from seg_core.blockwise.engine import Options
@@ -19,8 +21,6 @@ from seg_core.run import load_run
 from seg_core.segment import lut_of_volume, predict_volume
 from seg_core.states import states_of
 from seg_core.store import Store
-from seg_core.train import train
-from seg_core.validate import validate
 from seg_core.volumes.declared import load_volume
 
 pytestmark = pytest.mark.slow
@@ -29,13 +29,8 @@ BAD = "z0002y0000x0001"
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    store = Store(str(tmp_path_factory.mktemp("store")))
-    make_volume(store)
-    run = make_run(store)
-    train(run)
-    validate(run)
-    return store
+def store(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return copy_of(finished, tmp_path_factory.mktemp("store"), "runs/tiny/phantom")
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,8 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from tiny_run import opened, segmented
+from tiny_project import copy_of
+from tiny_run import opened
 
 from seg_assets.definitions import definitions_of
 from seg_core.lifecycle.promotion import promote
@@ -15,8 +16,8 @@ from seg_core.validation.best import read_best
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return segmented(tmp_path_factory.mktemp("store"))
+def store(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return copy_of(finished, tmp_path_factory.mktemp("store"))
 
 
 def remove(

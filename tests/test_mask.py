@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from stores import give_prediction, ideal_affinities, ideal_segments, random_labels, read
 from test_exact_prediction import OFFSETS as PREDICTED
 from test_exact_prediction import assert_equals_whole, image, predicted, run_on, whole_volume
-from tiny_run import VOLUME, opened, segmented
+from tiny_run import VOLUME, opened
 
 from seg_core.blockwise.engine import Options
 from seg_core.blockwise.output import Output
@@ -252,19 +252,6 @@ def test_predictions_are_those_of_the_whole_where_both_voxels_are_inside(
 
 
 # A mask that changes
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("finished")
-    segmented(folder)
-    return folder
-
-
-@pytest.fixture
-def store(finished: Path, tmp_path: Path) -> Store:
-    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
-    return Store(str(tmp_path))
 
 
 def mask_phantom(store: Store, mask: NDArray[Any] | None) -> None:

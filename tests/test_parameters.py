@@ -1,14 +1,13 @@
 """Another threshold for one volume: kept, shown, used from now on, and nothing is trained."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from tiny_run import files_of, opened, segmented
+from tiny_run import files_of, opened
 
 from seg_core.blockwise.engine import Options
 from seg_core.cli import seg
@@ -27,19 +26,6 @@ from seg_core.segment import (
 )
 from seg_core.store import Store
 from seg_core.validation.best import read_best
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("finished")
-    segmented(folder)
-    return folder
-
-
-@pytest.fixture
-def store(finished: Path, tmp_path: Path) -> Store:
-    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
-    return Store(str(tmp_path))
 
 
 def call(store: Store, *command: str) -> Any:

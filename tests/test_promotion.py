@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from tiny_project import add, copy_of, finish, make_project
+from tiny_project import add, copy_of, finish
 
 from seg_core.blockwise.engine import Options
 from seg_core.cli import seg
@@ -44,10 +44,10 @@ CLASSES = {"kind": "one_hot", "classes": {"cell": CELLS}}
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def project(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Runs that differ: on what `tiny` is validated on, `longer` is better and `worse` worse."""
-    folder = make_project(tmp_path_factory.mktemp("project"))
-    store = Store(str(folder))
+    folder = tmp_path_factory.mktemp("more")
+    store = copy_of(project, folder)
     finish(add(store, "longer", start={"run": "tiny"}, trainer={"iterations": 40}))
     finish(add(store, "worse", trainer={"seed": 3}))
     finish(add(store, "elsewhere", trainer={"seed": 3}, datasplit=ELSEWHERE))

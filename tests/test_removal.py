@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from tiny_project import add, copy_of, finish, make_project
+from tiny_project import add, copy_of, finish
 from tiny_run import files_of
 
 from seg_core.blockwise.engine import Options
@@ -35,10 +35,10 @@ RESULTS = ("prediction.zarr/", "fragments.zarr/", "segmentation.zarr/", "edges/"
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def project(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose best is not its last checkpoint, with everything made on a volume."""
-    folder = make_project(tmp_path_factory.mktemp("project"))
-    store = Store(str(folder))
+    folder = tmp_path_factory.mktemp("more")
+    store = copy_of(project, folder)
     run = add(store, "r", trainer={"learning_rate": 0.02, "seed": 1}, validation={"last": 3})
     finish(run)
     make_all(store)

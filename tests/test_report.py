@@ -11,7 +11,8 @@ import pytest
 import yaml
 from numpy.typing import NDArray
 from playwright.sync_api import sync_playwright
-from tiny_run import RUN, make_results, make_volume, opened, segmented
+from tiny_project import copy_of
+from tiny_run import RUN, make_results, make_volume, opened
 
 from seg_core.blockwise.engine import Options
 from seg_core.errors import NotReady
@@ -222,8 +223,8 @@ SECTIONS = ["scores", "sections", "errors", "sizes", "training", "time", "checks
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Volume]:
-    return opened(segmented(tmp_path_factory.mktemp("store")))
+def done(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Volume]:
+    return opened(copy_of(finished, tmp_path_factory.mktemp("store")))
 
 
 def files_of(run: Run, volume: Volume) -> tuple[str, bytes]:

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from tiny_project import copy_of
 from tiny_run import opened as tiny
-from tiny_run import segmented
 
 from seg_core.geometry import Box
 from seg_core.report import charts, colours
@@ -26,8 +26,8 @@ CLASSES = OneHot(classes={"a": [5], "b": [7, 8]})
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Volume]:
-    return tiny(segmented(tmp_path_factory.mktemp("store")))
+def done(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Volume]:
+    return tiny(copy_of(finished, tmp_path_factory.mktemp("store")))
 
 
 def opened(picture: bytes) -> Image.Image:

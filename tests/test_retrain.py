@@ -12,7 +12,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from dagster._utils.schedules import schedule_execution_time_iterator
-from tiny_project import add, copy_of, finish, make_project
+from tiny_project import add, copy_of, finish
 
 from seg_core.cli import seg
 from seg_core.errors import Busy, SegError
@@ -34,11 +34,6 @@ WEEK = timedelta(weeks=1)
 UNCHANGED = (
     "nothing is retrained: labels, raw data and settings of run tiny are what run {} was made from"
 )
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_project(tmp_path_factory.mktemp("project"))
 
 
 @pytest.fixture

@@ -1,13 +1,12 @@
 """What a run's datasplit, checkpoint and scores are now: contents decide, dates do not."""
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from tiny_run import RUN, VOLUME, make_run, make_volume, opened, segmented
+from tiny_run import RUN, VOLUME, make_run, make_volume, opened
 
 from seg_core.blockwise.records import BlockState
 from seg_core.cli import seg
@@ -22,19 +21,6 @@ from seg_core.validate import validate
 from seg_core.volumes.declared import add_volume
 
 CHANGED = "labels of volume phantom changed since (train under a new run name)"
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("finished")
-    segmented(folder)
-    return folder
-
-
-@pytest.fixture
-def store(finished: Path, tmp_path: Path) -> Store:
-    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
-    return Store(str(tmp_path))
 
 
 def now(store: Store) -> dict[str, BlockState]:

@@ -1,11 +1,10 @@
 """What was made from data that has changed since is named, and made again: that and no more."""
 
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_run import BLOCK, VOLUME, files_of, opened, segmented
+from tiny_run import BLOCK, VOLUME, files_of, opened
 
 from seg_core.blockwise.engine import Options
 from seg_core.blockwise.stage import block_states
@@ -28,21 +27,6 @@ from seg_core.volumes.declared import Volume, add_volume, load_volume
 from seg_core.volumes.ome_zarr import chunk_stamps, open_array
 
 FIRST, LAST = "z0000y0000x0000", "z0004y0001x0001"
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store in which a volume is segmented."""
-    folder = tmp_path_factory.mktemp("finished")
-    segmented(folder)
-    return folder
-
-
-@pytest.fixture
-def store(finished: Path, tmp_path: Path) -> Store:
-    """A copy of it; every file keeps its date."""
-    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
-    return Store(str(tmp_path))
 
 
 def touch_raw(store: Store) -> None:

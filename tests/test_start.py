@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_project import add, copy_of, finish, make_project
+from tiny_project import add, copy_of, finish
 
 from seg_core.errors import SegError
 from seg_core.run import Run, load_run
@@ -13,11 +13,6 @@ from seg_core.store import Store
 from seg_core.train import train, training_rows
 from seg_core.training.checkpoint import checkpoint_path, iterations, load_tensors
 from seg_core.training.start import read_start
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_project(tmp_path_factory.mktemp("project"))
 
 
 @pytest.fixture

@@ -1,13 +1,13 @@
 """What is due, found so that one pass over it, step by step, leaves everything done."""
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from tiny_run import files_of, opened, segmented, unreadable
+from tiny_project import copy_of
+from tiny_run import files_of, opened, unreadable
 
 from seg_core.blockwise.engine import Options
 from seg_core.blockwise.records import Record, Records
@@ -33,17 +33,10 @@ A, B, C = "z0000y0000x0000", "z0002y0001x0000", "z0004y0001x0001"
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("finished")
-    store = segmented(folder)
-    make_report(*opened(store))
+def finished(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("reported")
+    make_report(*opened(copy_of(finished, folder)))
     return folder
-
-
-@pytest.fixture
-def store(finished: Path, tmp_path: Path) -> Store:
-    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
-    return Store(str(tmp_path))
 
 
 def make(store: Store, due: Unfinished) -> dict[str, list[str]]:

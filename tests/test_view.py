@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 from playwright.sync_api import Page, Response, sync_playwright
-from tiny_project import add, make_project
+from tiny_project import add, copy_of
 from tiny_run import make_volume
 
 from seg_core.blockwise.engine import Options
@@ -40,9 +40,9 @@ CHROMIUM = [
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+def store(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
     """The tiny run on its volume, from beginning to end."""
-    store = Store(str(make_project(tmp_path_factory.mktemp("view") / "store")))
+    store = copy_of(project, tmp_path_factory.mktemp("view") / "store")
     run, volume = load_run(store, "tiny"), load_volume(store, "phantom")
     predict_volume(run, volume, None, Options())
     segment_volume(run, volume, Options())

@@ -21,10 +21,17 @@ def make_project(folder: Path) -> Path:
     return folder
 
 
-def copy_of(project: Path, folder: Path) -> Store:
-    """The same files with the same dates, so that all of it is still up to date."""
+def copy_of(project: Path, folder: Path, *without: str) -> Store:
+    """The same files with the same dates, so that all of it is still up to date.
+
+    Args:
+        without: what is left out, by its path in the store.
+    """
     shutil.copytree(project, folder, dirs_exist_ok=True)
-    return Store(str(folder))
+    store = Store(str(folder))
+    for path in without:
+        store.remove(path)
+    return store
 
 
 def add(store: Store, name: str, **changed: Any) -> Run:
