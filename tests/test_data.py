@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,17 @@ ROOT = Path(__file__).parent.parent
 DATA = Path(os.environ.get("SEG_TEST_DATA", ROOT.parent / "shared/data"))
 
 FIB25 = "raw: raw.zarr\nlabels: labels.zarr\nblock: {block}\nchunk: [32, 32, 32]\n"
+CRAWL = {"iterations": 1, "warm_up": 0, "learning_rate": 1e-12, "weight_decay": 0}
 
 
-@pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     if not DATA.is_dir():
         pytest.fail(f"no real volumes in {DATA}: set SEG_TEST_DATA to a folder with fib25 and vnc")
-    monkeypatch.setenv("SEG_STORE", str(tmp_path / "store"))
-    return tmp_path / "store"
+    folder = tmp_path_factory.mktemp("store")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEG_STORE", str(folder))
+        yield folder
 
 
 def call(*command: str) -> Any:
@@ -72,21 +76,37 @@ def make_all(run: str, *volumes: str) -> dict[str, Any]:
     return reports
 
 
-@pytest.mark.parametrize("kind", ["watershed", "mutex_watershed"])
-def test_fib25_in_blocks_is_as_good_as_in_one(store: Path, tmp_path: Path, kind: str) -> None:
+@pytest.fixture(scope="module")
+def neurons(store: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """FIB-25 in blocks and in one, and run `watershed`, trained: what its file says."""
+    folder = tmp_path_factory.mktemp("files")
     bring_in(store, "fib25", "neurons", "0:96, 0:128, 0:128", "10,10,10", "32,32,32")
-    add(tmp_path, "volume", "fib25", FIB25.format(block=[64, 64, 64]))
+    add(folder, "volume", "fib25", FIB25.format(block=[64, 64, 64]))
     whole = FIB25.format(block=[96, 128, 128]).replace("raw: raw", "raw: ../fib25/raw")
-    add(tmp_path, "volume", "whole", whole.replace("labels.z", "../fib25/labels.z"))
+    add(folder, "volume", "whole", whole.replace("labels.z", "../fib25/labels.z"))
     run = example("fib25/affinities.yaml", iterations=500, crop=[32, 64, 64])
     run["datasplit"] = {
         "train": [{"volume": "fib25", "roi": "0:64, :, :"}],
         "validate": [{"volume": "fib25", "roi": "64:96, :, :"}],
     }
-    run["task"]["postprocess"]["kind"] = kind
-    add(tmp_path, "run", "short", yaml.safe_dump(run))
+    add(folder, "run", "watershed", yaml.safe_dump(run))
+    call("train", "watershed")
+    return run
 
-    reports = make_all("short", "fib25", "whole")
+
+@pytest.mark.parametrize("kind", ["watershed", "mutex_watershed"])
+def test_fib25_in_blocks_is_as_good_as_in_one(
+    store: Path, neurons: dict[str, Any], tmp_path: Path, kind: str
+) -> None:
+    if kind != "watershed":  # training is the same whatever comes after: it has these weights
+        run = neurons | {"start": {"run": "watershed", "iteration": 500}}
+        run["task"] = neurons["task"] | {
+            "postprocess": neurons["task"]["postprocess"] | {"kind": kind}
+        }
+        run["trainer"] = neurons["trainer"] | CRAWL
+        add(tmp_path, "run", kind, yaml.safe_dump(run))
+
+    reports = make_all(kind, "fib25", "whole")
 
     (blocks,), (one,) = (reports[v]["scores"].values() for v in ("fib25", "whole"))
     # a seeded watershed on the intensity of the full volume scores 2.4
