@@ -3,6 +3,8 @@ SHELL := /bin/bash
 PYTHON ?= python3.11
 PORT ?= 3000
 BIN := .venv/bin
+# a file's tests in one process; more than there are cores, as many wait for Dagster's daemon
+SIDE_BY_SIDE := -n 3 --dist loadfile --no-loadscope-reorder
 export SEG_STORE ?= $(CURDIR)/.local/store
 export DAGSTER_HOME ?= $(CURDIR)/.local/dagster
 # events of many blocks go to the database together
@@ -43,7 +45,8 @@ browser: ## Chromium for the browser tests, where there is none
 	|| { echo "no Chromium on the PATH: sudo apt-get install -y chromium" >&2; exit 1; }
 
 test: venv browser lint ## all tests that need nothing beyond the project
-	$(BIN)/python -m pytest -m "not data and not k8s"
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not data and not k8s and not timed"
+	$(BIN)/python -m pytest -m "timed and not data and not k8s"
 
 test-fast: venv ## those that take seconds
 	$(BIN)/python -m pytest -m "not data and not k8s and not slow"

@@ -12,6 +12,22 @@ from tiny_run import segmented
 
 from seg_core.store import Store
 
+# minutes each, most of them spent waiting for Dagster's daemon
+LONGEST = [
+    "test_dagster_backfill",
+    "test_browser_blocks",
+    "test_dagster",
+    "test_browser_promotion",
+    "test_browser_runs",
+]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files come first: of several processes, none ends long after the others."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(LONGEST)))
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny volume segmented by the tiny run: to be copied, not to be changed."""

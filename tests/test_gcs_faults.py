@@ -99,6 +99,7 @@ def test_what_fails_at_first_is_done_all_the_same(
         assert sum(traffic.faults[fault] for fault in faults) > 20
 
 
+@pytest.mark.timed
 def test_a_server_that_falls_silent_is_asked_again(
     gs_uri: str, gcs: FaultyProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,6 +163,7 @@ def test_blocks_are_what_they_are_in_good_weather(prepared: Store, gcs: FaultyPr
     assert sum(traffic.faults[fault] for fault in PASSING) > 20
 
 
+@pytest.mark.timed
 def test_a_block_that_cannot_be_written_fails_and_no_other(
     prepared: Store, gcs: FaultyProxy
 ) -> None:
@@ -187,6 +189,7 @@ def test_a_block_that_cannot_be_written_fails_and_no_other(
     assert predict_volume(run, volume, keys, Options()).made == [bad]
 
 
+@pytest.mark.timed
 def test_a_store_that_is_always_refused_is_an_error_within_two_minutes(
     gs_uri: str, gcs: FaultyProxy
 ) -> None:
@@ -254,6 +257,7 @@ def test_no_server_is_one_sentence_of_the_command(gs_uri: str) -> None:
     assert err.count("\n") == 1
 
 
+@pytest.mark.timed
 def test_a_missing_credential_is_one_sentence(gs_uri: str, gcs: FaultyProxy) -> None:
     """As the real one answers who has none: 401."""
     with gcs.doing(lambda _: "401"), pytest.raises(SegError) as refused:

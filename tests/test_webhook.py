@@ -98,6 +98,7 @@ def test_it_is_tried_again(monkeypatch: pytest.MonkeyPatch, passing: int) -> Non
     assert [got["body"]["n"] for got in server.got] == [1, 1, 1]
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize(
     ("codes", "tries", "told"),
     [
