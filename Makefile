@@ -46,7 +46,7 @@ browser: ## Chromium for the browser tests, where there is none
 
 test: venv browser lint ## all tests that need nothing beyond the project
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not data and not k8s and not timed"
-	$(BIN)/python -m pytest -m "timed and not data and not k8s"
+	$(BIN)/python -m pytest -m timed
 
 test-fast: venv ## those that take seconds
 	$(BIN)/python -m pytest -m "not data and not k8s and not slow"
