@@ -17,13 +17,15 @@ from seg_core.store import Store
 settings.register_profile("side by side", deadline=None)
 settings.load_profile("side by side")
 
-# minutes each, most of them spent waiting for Dagster's daemon
+# minutes each, with dagster most of them spent waiting for its daemon
 LONGEST = [
     "test_dagster_backfill",
     "test_browser_blocks",
     "test_dagster",
     "test_browser_promotion",
+    "test_interrupted",
     "test_browser_runs",
+    "test_gcs_faults",
 ]
 
 
