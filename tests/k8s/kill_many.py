@@ -17,7 +17,7 @@ from comparison import assert_made_once, assert_nothing_is_left, assert_same_byt
 from dagster_client import Client
 from dagster_dev import wait_for
 from deployment import Deployment
-from kills import Killer
+from kills import STEP, Killer
 from runs import RUNS
 
 pytestmark = pytest.mark.k8s
@@ -25,6 +25,7 @@ pytestmark = pytest.mark.k8s
 LOG = PROJECT / ".local/kills.log"
 N, SEED = int(os.environ.get("N", "20")), int(os.environ.get("SEED", "1"))
 EVERY = (25, 60)  # seconds between kills: a run worker is looked at every 15 s
+WORKED = (0, 12)  # seconds that a step has when it is killed: half of them start Python
 BY_RUN = ("datasplit", "checkpoint", "validation_scores")
 PATH = (*BY_RUN, "prediction", "fragments", "lut", "segmentation")
 
@@ -46,11 +47,18 @@ class Kills:
                     return
                 name = self.random.choice(sorted(ways))
                 self.killer.note(f"kill {number + 1} of {N}: {name}")
+                if name.startswith(("step", "run")):
+                    self._let_a_step_work()
                 ways[name]()
         except Exception as error:
             self.error = error
         finally:
             self.over.set()
+
+    def _let_a_step_work(self) -> None:
+        """For a moment of its life, and not always the first."""
+        self.killer.one(STEP)
+        self.stop.wait(self.random.uniform(*WORKED))
 
 
 @contextmanager
