@@ -49,7 +49,7 @@ test: venv browser lint ## all tests that need nothing beyond the project
 	$(BIN)/python -m pytest -m timed
 
 test-fast: venv ## those that take seconds
-	$(BIN)/python -m pytest -m "not data and not k8s and not slow"
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not data and not k8s and not slow and not timed"
 
 test-data: venv ## the tests on the real volumes in SEG_TEST_DATA
 	$(BIN)/python -m pytest -m data
