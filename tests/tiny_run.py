@@ -31,12 +31,12 @@ compute: {device: cpu, threads: 1}
 """
 
 
-def make_volume(store: Store, name: str = "phantom") -> Volume:
+def make_volume(store: Store, name: str = "phantom", raw_chunk: int = RAW_CHUNK) -> Volume:
     """A phantom of 5 x 2 x 2 blocks."""
     raw, labels = make_phantom((5 * BLOCK, 2 * BLOCK, 2 * BLOCK), seed=1)
     for array, data in (("raw", raw), ("labels", labels)):
         uri, box = store.path(f"volumes/{name}/{array}.zarr"), Box.of_shape(data.shape)
-        chunk = triple([RAW_CHUNK] * 3)
+        chunk = triple([raw_chunk] * 3)
         create(ZarrArray(uri, box, None, data.dtype.name, (10, 10, 10), chunk)).write(box, data)
     return add_volume(store, name, VOLUME.encode(), "phantom.yaml")
 

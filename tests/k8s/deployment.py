@@ -135,6 +135,7 @@ class Deployment:
         text = json.dumps({"spec": {"template": {"spec": {"containers": [main]}}}})
         self.cluster.kubectl("patch", "deployment/code-server", "-p", text)
         self.wait()
+        self.ask(RELOAD)  # the webserver says to runs which image theirs is
 
     def put(self, folder: Path) -> None:
         """Copy a folder's content into the store."""

@@ -19,7 +19,7 @@ from dagster_dev import wait_for
 from deployment import OVERLAY, PARTS, Deployment
 from kills import STEP, WORKER, Killer
 from runs import RUNS
-from tiny_run import make_volume
+from tiny_run import BLOCK, make_volume
 
 from seg_core.run import add_run
 from seg_core.store import Store
@@ -52,7 +52,7 @@ def on_gcs(
     deployment.on_gcs = True
     deployment.python(MAKE_BUCKET)
     store = Store(str(tmp_path / "store"))
-    make_volume(store)
+    make_volume(store, raw_chunk=BLOCK)  # few objects: the rest of the bytes is the same
     add_run(store, "long", RUNS["long"].encode(), "long.yaml")
     deployment.put(Path(store.uri))
     deployment.load("phantom/prediction")

@@ -6,9 +6,9 @@ from time import monotonic
 from faulty_proxy import Fault, FaultyProxy, Request
 
 BURST, BURSTS_APART = 3, 40  # seconds
-SINGLE: dict[int, Fault] = {200: "reset", 250: "cut", 300: "lost"}
-SINGLE_EVERY = 400  # requests
-SILENT_EVERY = 1500  # a client waits 20 s each time
+SINGLE: dict[int, Fault] = {50: "reset", 75: "cut", 100: "lost"}
+SINGLE_EVERY = 200  # requests
+SILENT_EVERY = 1000  # a client waits 20 s each time
 
 
 def rule(request: Request) -> Fault:
