@@ -73,8 +73,8 @@ bench-at-size: venv browser ## 10,000 blocks x 5 runs on a Postgres of its own: 
 bench-quick: venv ## the first part, smaller
 	$(BIN)/python bench/bench.py --quick
 
-contexts: venv ## docs/contexts.md: what the same work costs in a folder and on an object store
-	$(BIN)/python bench/contexts.py
+contexts: venv ## docs/contexts.md: what the same work costs in a folder, in pods, on an object store
+	PYTHONPATH=bench:tests:tests/k8s $(BIN)/python -m contexts $(OPTIONS)
 
 lint: venv ## ruff and mypy
 	$(BIN)/ruff check .
