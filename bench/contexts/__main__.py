@@ -16,11 +16,12 @@ from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from cluster import Cluster
 from gcs_server import BUCKET, gcs_server, reached_at
 
 from contexts.measurements import About, Context
 from contexts.page import LOCAL, LOCAL_STORE, PODS, PODS_STORE, page
-from contexts.pods import Pods, cluster_here
+from contexts.pods import Pods, is_a_cluster_there
 from contexts.project import BLOCK, CHUNK, MEMORY, prepared, stored
 from seg_core.store import Store
 
@@ -45,10 +46,10 @@ def contexts(store: Store, workers: list[int], pods: bool) -> Iterator[tuple[str
     say(LOCAL_STORE)
     with gcs_server() as url, reached_at(url):
         yield LOCAL_STORE, here(f"gs://{BUCKET}/contexts", *asked, "--fill", store.uri)
-    if not pods or (cluster := cluster_here()) is None:
+    if not pods or not is_a_cluster_there():
         return
     say("the image, and pods of it")
-    with Pods(cluster, max(workers), MEMORY + 1) as there:
+    with Cluster() as cluster, Pods(cluster, max(workers), MEMORY + 1) as there:
         there.put(Path(store.uri))
         say(PODS)
         folder = there.measure("/store/contexts", *asked)

@@ -29,9 +29,9 @@ MAKE_BUCKET = f"from gcsfs import GCSFileSystem; GCSFileSystem(token='anon').mkd
 FORGET = f"from seg_core.store import Store; Store().remove('runs/{RUN}/{VOLUME}')"
 
 
-def cluster_here() -> Cluster | None:
-    """The cluster of the tests, where there is one or may be brought up."""
-    return Cluster() if os.environ.get("KUBECONFIG") or setting("SEG_K8S_CLUSTER") else None
+def is_a_cluster_there() -> bool:
+    """Whether there is one, or one may be brought up."""
+    return bool(os.environ.get("KUBECONFIG") or setting("SEG_K8S_CLUSTER"))
 
 
 class Pods:
@@ -56,6 +56,7 @@ class Pods:
         manifest = MANIFEST.read_text()
         for word, size in sizes.items():
             manifest = manifest.replace(word, size)
+        self.__exit__()  # what a killed command left
         try:
             self._kubectl("apply", "-f", "-", given=manifest.encode())
             self._kubectl("wait", "pod", "--all", "--for=condition=Ready", "--timeout=180s")
