@@ -73,7 +73,7 @@ bench-at-size: venv browser ## 10,000 blocks x 5 runs on a Postgres of its own: 
 bench-quick: venv ## the first part, smaller
 	$(BIN)/python bench/bench.py --quick
 
-contexts: venv ## docs/contexts.md: what the same work costs in a folder, in pods, on an object store
+contexts: venv ## docs/contexts.md: what the same work costs where; OPTIONS=--no-pods: no cluster
 	PYTHONPATH=bench:tests:tests/k8s $(BIN)/python -m contexts $(OPTIONS)
 
 lint: venv ## ruff and mypy

@@ -57,12 +57,16 @@ class PodCpu:
 def dagster_runs(deployment: Deployment, client: Client) -> list[DagsterRun]:
     """Single blocks, each in a run of its own (their median), and all others in one run."""
     keys = [key for key in client.partitions(ASSET) if key.endswith(f"|{RUN}")]
-    single = [_run(deployment, client, {"partition": key}) for key in keys[:SINGLE]]
+    single = [_run(deployment, client, _range(key, key)) for key in keys[:SINGLE]]
     median = statistics.median_low(run.seconds - run.in_blocks for run in single)
     return [
         next(run for run in single if run.seconds - run.in_blocks == median),
-        _run(deployment, client, client.all_blocks(ASSET, RUN)),
+        _run(deployment, client, _range(keys[0], keys[-1])),
     ]
+
+
+def _range(first: str, last: str) -> dict[str, str]:
+    return {"asset_partition_range_start": first, "asset_partition_range_end": last}
 
 
 def _run(deployment: Deployment, client: Client, tags: dict[str, str]) -> DagsterRun:

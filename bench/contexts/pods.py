@@ -73,7 +73,7 @@ class Pods:
         return self.cluster.kubectl("-n", NAMESPACE, *arguments, given=given)
 
     def _in_worker(self, *command: str, given: bytes | None = None) -> bytes:
-        return self._kubectl("exec", "-i", "worker", "--", *command, given=given)
+        return self._kubectl("exec", "-i", "worker", "--", *command, given=given or b"")
 
     def put(self, store: Path) -> None:
         """Copy a store's volumes and runs into the claim, and what measures into the pod."""
