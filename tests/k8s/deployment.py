@@ -129,13 +129,11 @@ class Deployment:
         self.wait()
 
     def use(self, image: str) -> None:
-        """Let what runs a user's code have another image: the code server, so runs and steps."""
-        env = [{"name": "DAGSTER_CURRENT_IMAGE", "value": image}]
-        main = {"name": "main", "image": image, "env": env}
-        text = json.dumps({"spec": {"template": {"spec": {"containers": [main]}}}})
-        self.cluster.kubectl("patch", "deployment/code-server", "-p", text)
+        """Let every pod, those of steps too, have another image: a run's file is read by all."""
+        self.cluster.kubectl("set", "image", "deployment", "--all", f"main={image}")
+        variable = f"DAGSTER_CURRENT_IMAGE={image}"
+        self.cluster.kubectl("set", "env", "deployment/code-server", variable)
         self.wait()
-        self.ask(RELOAD)  # the webserver says to runs which image theirs is
 
     def put(self, folder: Path) -> None:
         """Copy a folder's content into the store."""

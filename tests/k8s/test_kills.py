@@ -78,7 +78,7 @@ def test_three_kills_of_pods_and_one_of_the_store(
     partitions = [key for key in client.partitions("prediction") if key.endswith("|long")]
     backfill = client.launch_backfill("prediction", partitions)
     before = wait_for("the first blocks", lambda: records_of(on_gcs, "long"), seconds=240)
-    killer.kill(WORKER, STEP)
+    killer.kill(WORKER)
     killer.kill("gcs", container="server")
     wait_for("more blocks", lambda: len(records_of(on_gcs, "long")) > len(before) + 1)
     killer.stop_postgres(3)
