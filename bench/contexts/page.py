@@ -53,7 +53,9 @@ def _told(figures: Figures, about: About) -> Iterator[str]:
         "The object store is a fake-gcs-server in memory: its figures hold no time on a network, "
         "while its own CPU takes a share of the same cores. Blocks are small here, so what a "
         "block costs shows, and halos are large. What a command takes that has nothing to do "
-        "(its start) is not in the other rows. Bytes are those of files, or of bodies of requests; "
+        "(its start) is not in the other rows; what further workers take to start is in the rows "
+        "that say so, and weighs nothing where there is more to do. Bytes are those of files, or "
+        "of bodies of requests; "
         f"a core and the {about.memory:g} GB that a step's pod asks for cost the same everywhere."
     )
 
