@@ -41,6 +41,8 @@ def test_seconds_work_and_money_are_those_beyond_the_start() -> None:
     assert figures.seconds("predict") == 20
     assert figures.seconds("predict", 2) == 12.5
     assert figures.work("predict") == 16
+    assert figures.outside("predict") == 3
+    assert figures.faster("predict", 2) == pytest.approx(2 * 17 / 24)
     assert figures.others() == pytest.approx(3 / 53.5)
     # a core and 4 GB: 0.0317 + 4 * 0.0042 = 0.0485 dollars an hour
     assert figures.rent(7200) == pytest.approx(0.097)

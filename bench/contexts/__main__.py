@@ -69,7 +69,7 @@ def up_to(most: int) -> list[int]:
 def main() -> None:
     """Measure, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--shape", default="128,128,128", help="voxels of the volume")
+    parser.add_argument("--shape", default="192,128,128", help="voxels of the volume")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="up to how many")
     parser.add_argument("--no-pods", action="store_true", help="without those on a cluster")
     parser.add_argument("--json", type=Path, help="where to write the measurements")

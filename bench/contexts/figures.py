@@ -54,6 +54,15 @@ class Figures:
         step = self.step(name, workers)
         return step.seconds - step.idle
 
+    def outside(self, name: str) -> float:
+        """Of one worker's seconds those that no block's record has."""
+        return max(0.0, self.seconds(name) - self.step(name).in_blocks)
+
+    def faster(self, name: str, workers: int) -> float:
+        """How many times as fast blocks are made, whatever workers take to start."""
+        self._refuse_if_busy()
+        return workers * self.step(name).in_blocks / self.step(name, workers).in_blocks
+
     def _refuse_if_busy(self) -> None:
         if self.others() > BUSY:
             raise Missing
@@ -67,6 +76,12 @@ class Figures:
         """CPU seconds beyond those of a command that has nothing to do."""
         step = self.step(name, workers)
         return step.cpu - step.idle_cpu
+
+    def compiled(self) -> float:
+        """CPU seconds of the first `segment` in a new place, a fresh pod, to compile."""
+        if self.context.compiled is None:
+            raise Missing
+        return self.context.compiled
 
     def rent(self, seconds: float) -> float:
         """Dollars of a core and a pod's memory for so long."""
@@ -92,11 +107,11 @@ class Figures:
         """Where one worker's seconds go, start included."""
         found = {}
         for name in STEPS:
-            seconds, in_blocks = self.seconds(name), self.step(name).in_blocks
+            in_blocks = self.step(name).in_blocks
             computing = min(in_blocks, self.work(name))
             found[f"{name}, computing in blocks"] = computing
             found[f"{name}, waiting in blocks"] = in_blocks - computing
-            found[f"{name}, outside of blocks"] = seconds - in_blocks
+            found[f"{name}, outside of blocks"] = self.outside(name)
             found[f"{name}, start"] = self.start(name)
         return found
 

@@ -79,12 +79,15 @@ class Context:
         pod: whether they were made in one.
         steps: by number of workers and step.
         moved: by step.
+        compiled: CPU seconds that the first `segment` took more than the later one, as it compiled
+            what is then kept; None where it was not the first in its place.
         dagster: of one block (in the median), and of many; empty where it was not measured.
     """
 
     pod: bool = False
     steps: dict[int, dict[str, Step]] = field(default_factory=dict)
     moved: dict[str, Moved] = field(default_factory=dict)
+    compiled: float | None = None
     dagster: list[DagsterRun] = field(default_factory=list)
 
     @classmethod
@@ -95,9 +98,8 @@ class Context:
             for workers, some in content["steps"].items()
         }
         moved = {name: Moved(**some) for name, some in content["moved"].items()}
-        return cls(
-            content["pod"], steps, moved, [DagsterRun(**some) for some in content["dagster"]]
-        )
+        runs = [DagsterRun(**some) for some in content["dagster"]]
+        return cls(content["pod"], steps, moved, content["compiled"], runs)
 
 
 @dataclass(frozen=True)

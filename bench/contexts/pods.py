@@ -23,7 +23,7 @@ MANIFEST = Path(__file__).with_name("pods.yaml")
 GCS_FILE = "FROM scratch\nCOPY fake-gcs-server /\n"
 ON_GCS = {
     "SEG_STORE": f"gs://{BUCKET}/contexts",
-    "STORAGE_EMULATOR_HOST": f"http://gcs.{NAMESPACE}",
+    "STORAGE_EMULATOR_HOST": f"http://gcs.{NAMESPACE}:80",
 }
 MAKE_BUCKET = f"from gcsfs import GCSFileSystem; GCSFileSystem(token='anon').mkdir('{BUCKET}')"
 FORGET = f"from seg_core.store import Store; Store().remove('runs/{RUN}/{VOLUME}')"

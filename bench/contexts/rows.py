@@ -59,8 +59,9 @@ def _moved(step: str) -> Iterator[Row]:
 
 def _scaling(step: str, workers: list[int]) -> Iterator[Row]:
     for count in workers[1:]:
+        yield f"times as fast, {count} workers, blocks alone", lambda f, n=count: f.faster(step, n)
         yield (
-            f"times as fast with {count} workers",
+            f"times as fast, {count} workers, with their start",
             lambda f, n=count: f.seconds(step) / f.seconds(step, n),
         )
 
@@ -91,7 +92,6 @@ def _percent(share: float) -> str:
 def _overhead(step: str) -> Iterator[Row]:
     yield "seconds to start", lambda f: f.start(step)
     yield "CPU seconds to start", lambda f: f.step(step).idle_cpu
-    yield (
-        "seconds a block outside of its making",
-        lambda f: (f.seconds(step) - f.step(step).in_blocks) / f.blocks,
-    )
+    if step == "segment":
+        yield "CPU seconds to compile, once in a fresh pod", lambda f: f.compiled()
+    yield "seconds a block outside of its making", lambda f: f.outside(step) / f.blocks
