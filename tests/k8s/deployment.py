@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster import NAMESPACE, PROJECT, Cluster
+from dagster_client import TRAINING
 from dagster_dev import kill_group, wait_for
 
 OVERLAY = PROJECT / "k8s/overlays/local"
@@ -127,6 +128,7 @@ class Deployment:
         self.cluster.kubectl("patch", "configmap", "seg-settings", "--type=merge", "-p", patch)
         self.cluster.kubectl("rollout", "restart", "deployment")
         self.wait()
+        self.load(*TRAINING)  # a webserver is ready before it has the definitions
 
     def use(self, image: str) -> None:
         """Let every pod, those of steps too, have another image: a run's file is read by all."""
@@ -134,6 +136,7 @@ class Deployment:
         variable = f"DAGSTER_CURRENT_IMAGE={image}"
         self.cluster.kubectl("set", "env", "deployment/code-server", variable)
         self.wait()
+        self.load(*TRAINING)
 
     def put(self, folder: Path) -> None:
         """Copy a folder's content into the store."""

@@ -62,6 +62,7 @@ def on_gcs(
     cluster.kubectl("apply", "-k", str(OVERLAY))
     cluster.kubectl("rollout", "restart", *(f"deployment/{part}" for part in PARTS))
     deployment.wait()
+    deployment.load("phantom/prediction")
 
 
 def test_three_kills_of_pods_and_one_of_the_store(
