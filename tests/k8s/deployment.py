@@ -122,11 +122,15 @@ class Deployment:
         self.ask(RELOAD)
         wait_for("the new definitions", served)
 
-    def configure(self, pods: str) -> None:
-        """Let SEG_PODS be this."""
-        patch = json.dumps({"data": {"SEG_PODS": pods}})
+    def configure(self, **settings: str) -> None:
+        """Let `seg-settings` say this."""
+        patch = json.dumps({"data": settings})
         self.cluster.kubectl("patch", "configmap", "seg-settings", "--type=merge", "-p", patch)
-        self.cluster.kubectl("rollout", "restart", "deployment")
+        self.restart()
+
+    def restart(self) -> None:
+        """Let the services see other settings."""
+        self.cluster.kubectl("rollout", "restart", *(f"deployment/{part}" for part in PARTS))
         self.wait()
         self.load(*TRAINING)  # a webserver is ready before it has the definitions
 

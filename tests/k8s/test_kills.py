@@ -16,7 +16,7 @@ from comparison import (
 )
 from dagster_client import TRAINING, Client
 from dagster_dev import wait_for
-from deployment import OVERLAY, PARTS, Deployment
+from deployment import OVERLAY, Deployment
 from kills import STEP, WORKER, Killer
 from runs import RUNS
 from tiny_run import BLOCK, make_volume
@@ -27,10 +27,6 @@ from seg_core.store import Store
 pytestmark = pytest.mark.k8s
 
 GCS = PROJECT / "tests/k8s/gcs"
-MAKE_BUCKET = """
-from gcsfs import GCSFileSystem
-GCSFileSystem(token="anon").mkdir("bucket")
-"""
 
 
 @pytest.fixture
@@ -46,11 +42,10 @@ def on_gcs(
     cluster.build(build, build / "Dockerfile", "localhost/seg:gcs")
 
     cluster.kubectl("apply", "-k", str(GCS))
-    cluster.kubectl("rollout", "restart", *(f"deployment/{part}" for part in PARTS))
     cluster.kubectl("rollout", "status", "deployment/gcs", "--timeout=120s")
-    deployment.wait()
+    deployment.restart()
     deployment.on_gcs = True
-    deployment.python(MAKE_BUCKET)
+    deployment.python(gcs_server.MAKE_BUCKET)
     store = Store(str(tmp_path / "store"))
     make_volume(store, raw_chunk=BLOCK)  # few objects: the rest of the bytes is the same
     add_run(store, "long", RUNS["long"].encode(), "long.yaml")
@@ -60,13 +55,11 @@ def on_gcs(
     deployment.on_gcs = False
     cluster.kubectl("delete", "deployment/gcs", "service/gcs", "--wait=false")
     cluster.kubectl("apply", "-k", str(OVERLAY))
-    cluster.kubectl("rollout", "restart", *(f"deployment/{part}" for part in PARTS))
-    deployment.wait()
-    deployment.load("phantom/prediction")
+    deployment.restart()
 
 
 def test_three_kills_of_pods_and_one_of_the_store(
-    cluster: Cluster, on_gcs: Deployment, client: Client, faultless: Path
+    cluster: Cluster, faultless: Path, on_gcs: Deployment, client: Client
 ) -> None:
     killer = Killer(cluster)
     number = client.launch(TRAINING, {"partition": "long"})

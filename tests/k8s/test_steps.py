@@ -66,4 +66,3 @@ def test_a_users_package_reaches_the_pods_by_two_lines(
     wait_for("the new run", lambda: "own" in client.runs("checkpoint"))
     assert client.run(TRAINING[:2], {"partition": "own"})[0] == "SUCCESS"
     assert b"own:Still" in deployment.fetch("runs/own")["run.json"]
-    deployment.use(image)

@@ -19,10 +19,10 @@ USUAL = (PROJECT / "k8s/base/pods.yaml").read_text()
 def gpus(cluster: Cluster, deployment: Deployment) -> Any:
     """The deployment says that its node has a GPU, which is not so yet."""
     settings = USUAL.replace("gpus: 0", "gpus: 1").replace("300", str(PENDING))
-    deployment.configure(settings + "gpu: {count: 1}\n")
+    deployment.configure(SEG_PODS=settings + "gpu: {count: 1}\n")
     yield
     cluster.offer_gpus(0)
-    deployment.configure(USUAL)
+    deployment.configure(SEG_PODS=USUAL)
 
 
 def reasons(client: Client, number: str) -> str:
