@@ -21,8 +21,7 @@ def gpus(cluster: Cluster, deployment: Deployment) -> Any:
     settings = USUAL.replace("gpus: 0", "gpus: 1").replace("300", str(PENDING))
     deployment.configure(SEG_PODS=settings + "gpu: {count: 1}\n")
     yield
-    cluster.offer_gpus(0)
-    deployment.configure(SEG_PODS=USUAL)
+    cluster.offer_gpus(0)  # the rest goes with the deployment, of which these tests are the last
 
 
 def reasons(client: Client, number: str) -> str:
