@@ -6,6 +6,7 @@ Workload Identity, an instance's role); none is ever read or written here.
 
 import logging
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -27,7 +28,8 @@ RETRIES = {
 """For a tensorstore context; its own would be 32 tries, a quarter of an hour."""
 
 _LIBRARIES = ("aiobotocore", "aiohttp", "botocore", "gcsfs", "google", "requests")
-_REFUSED = ("401", "403", "anonymous caller", "credential", "forbidden", "access denied")
+# whole numbers: a port may be 40367
+_REFUSED = re.compile(r"\b40[13]\b|anonymous caller|credential|forbidden|access denied", re.I)
 
 
 def is_remote(uri: str) -> bool:
@@ -132,7 +134,7 @@ def _of_the_store(error: Exception) -> bool:
 def unreachable(uri: str, error: Exception) -> str:
     """A sentence for a library's error."""
     reason = (next(iter(str(error).splitlines()), "") or type(error).__name__)[:300]
-    if any(word in str(error).lower() for word in _REFUSED):
+    if _REFUSED.search(str(error)):
         return (
             f"{uri}: the object store refused: {reason}; log in with `gcloud auth "
             "application-default login` (s3: `aws configure`), or give the service account that "

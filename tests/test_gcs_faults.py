@@ -257,6 +257,19 @@ def test_no_server_is_one_sentence_of_the_command(gs_uri: str) -> None:
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("Cannot connect to host 127.0.0.1:40367 ssl:default", "cannot be reached"),
+        ("Cannot connect to host 127.0.0.1:54010 ssl:default", "cannot be reached"),
+        ("HTTP response code: 403 with body: Forbidden", "refused"),
+        ("Anonymous caller does not have storage.objects.get access, 401", "refused"),
+    ],
+)
+def test_a_port_is_no_refusal(text: str, said: str) -> None:
+    assert f"the object store {said}" in remote.unreachable("gs://bucket/a", OSError(text))
+
+
 @pytest.mark.timed
 def test_a_missing_credential_is_one_sentence(gs_uri: str, gcs: FaultyProxy) -> None:
     """As the real one answers who has none: 401."""
