@@ -27,6 +27,7 @@ from seg_core.store import Store
 from seg_core.train import train
 from seg_core.training.checkpoint import iterations
 from seg_core.validate import validate
+from seg_core.validation.best import read_best
 from seg_core.volumes.declared import load_volume
 
 pytestmark = pytest.mark.slow
@@ -39,8 +40,12 @@ def project(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose best is not its last checkpoint, with everything made on a volume."""
     folder = tmp_path_factory.mktemp("more")
     store = copy_of(project, folder)
-    run = add(store, "r", trainer={"learning_rate": 0.02, "seed": 1}, validation={"last": 3})
-    finish(run)
+    best, seed = 12, 2
+    while best == 12:  # which seeds learn so differs between processors
+        store.remove("runs/r")
+        trainer = {"learning_rate": 0.02, "seed": seed}
+        best = read_best(finish(add(store, "r", trainer=trainer, validation={"last": 3}))).iteration
+        seed += 1
     make_all(store)
     return folder
 
@@ -125,7 +130,7 @@ def test_what_was_archived_is_made_again(store: Store) -> None:
 def test_an_archived_run_is_trained_and_validated(store: Store) -> None:
     run, best = load_run(store, "r"), store.read_bytes("runs/r/best.json")
     remove(store, plan_removal(store, "r", archive=True))
-    assert iterations(run) == [json.loads(best)["iteration"]] == [8]
+    assert iterations(run) == [json.loads(best)["iteration"]] != [12]
     before = disk(store)
     assert train(run) == 0
     assert validate(run)[1] == 0
