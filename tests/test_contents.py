@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,7 +15,6 @@ from seg_core.volumes.ome_zarr import ZarrArray, create, region_stamp
 ends = st.tuples(st.integers(-5, 40), st.integers(1, 300))
 
 
-@pytest.mark.timed
 @given(
     axes=st.tuples(ends, ends, ends),
     chunk=st.tuples(st.integers(1, 70), st.integers(1, 300), st.integers(30, 90)),

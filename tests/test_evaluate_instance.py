@@ -50,7 +50,6 @@ def test_no_block_is_no_pair() -> None:
     assert listed(table_of(np.zeros((0, 3, 3)), np.zeros((0, 3, 3)))) == []
 
 
-@pytest.mark.timed
 @given(volumes(), st.data())
 def test_blocks_add_up_to_the_whole(
     arrays: tuple[np.ndarray, np.ndarray], data: st.DataObject
@@ -67,7 +66,6 @@ def test_blocks_add_up_to_the_whole(
     assert listed(blocks) == listed(table_of(segmentation, labels, mask))
 
 
-@pytest.mark.timed
 @given(volumes())
 def test_pairs_count_voxels(arrays: tuple[np.ndarray, np.ndarray]) -> None:
     segmentation, labels = arrays
@@ -142,7 +140,6 @@ def assert_as_skimage(segmentation: np.ndarray, labels: np.ndarray, ignore: int 
     assert scores["adapted_rand_precision"] == pytest.approx(want, abs=1e-9)
 
 
-@pytest.mark.timed
 @given(volumes(), st.sampled_from([0, 3, None]))
 def test_equals_skimage(arrays: tuple[np.ndarray, np.ndarray], ignore: int | None) -> None:
     segmentation, labels = arrays
@@ -161,7 +158,6 @@ def test_equals_skimage_on_many_objects(ignore: int | None) -> None:
     assert_as_skimage(segmentation, labels, ignore)
 
 
-@pytest.mark.timed
 @settings(max_examples=50)
 @given(volumes())
 def test_itself_is_perfect_and_names_do_not_matter(arrays: tuple[np.ndarray, np.ndarray]) -> None:
