@@ -12,11 +12,12 @@ from cluster import PROJECT, Cluster, setting
 from dagster_client import Client
 from dagster_dev import wait_for
 from deployment import Deployment
-from gcs_server import BUCKET, MAKE_BUCKET, binary
+from gcs_server import BUCKET, MAKE_BUCKET, binary, reached_at
 
 from contexts.dagster_steps import dagster_runs
 from contexts.measurements import Context, DagsterRun
 from contexts.measuring import RUN, VOLUME
+from seg_core.store import Store
 
 IMAGE, GCS_IMAGE, NAMESPACE = "localhost/seg:test", "localhost/seg:contexts-gcs", "seg-contexts"
 MANIFEST = Path(__file__).with_name("pods.yaml")
@@ -94,8 +95,10 @@ class Pods:
             deployment.put(store)
             on_claim = _measured(deployment)
             deployment.configure(**ON_GCS)
-            deployment.on_gcs = True
-            on_gcs = _measured(deployment)
+            gcs = self.cluster.forward(80, "-n", NAMESPACE, "service/gcs")
+            with gcs as url, reached_at(url):
+                deployment.bucket = Store(ON_GCS["SEG_STORE"])
+                on_gcs = _measured(deployment)
         return on_claim, on_gcs
 
 

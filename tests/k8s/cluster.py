@@ -9,11 +9,16 @@ SEG_K8S_NODE      runs what follows on a node, as root
 import json
 import os
 import shlex
+import socket
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from dagster_dev import kill_group, wait_for
+from gcs_server import free_port
 
 PROJECT = Path(__file__).parents[2]
 SCRIPT = PROJECT / "../shared/kube/cluster"
@@ -83,6 +88,25 @@ class Cluster:
             raise RuntimeError(f"{' '.join(arguments)}: {done.stderr.decode()}")
         return done.stdout
 
+    @contextmanager
+    def forward(self, port: int, *target: str) -> Iterator[str]:
+        """The URL on this machine of a port of a pod, whichever pod is there."""
+        here = free_port()
+        kubectl = ["kubectl", "--kubeconfig", self.kubeconfig, "-n", NAMESPACE]
+        forward = shlex.join([*kubectl, "port-forward", *target, f"{here}:{port}"])
+        process = subprocess.Popen(
+            # it ends with the pod that it leads to
+            ["bash", "-c", f"while true; do {forward}; sleep 0.3; done"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            wait_for(f"a way to {target[-1]}", lambda: _answers(here))
+            yield f"http://127.0.0.1:{here}"
+        finally:
+            kill_group(process.pid)
+
     def get(self, *arguments: str) -> Any:
         """What `kubectl get` finds."""
         return json.loads(self.kubectl("get", *arguments, "-o", "json"))
@@ -103,3 +127,11 @@ class Cluster:
         self.kubectl(
             "patch", "node", self.node(), "--subresource=status", "--type=json", "-p", patch
         )
+
+
+def _answers(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except ConnectionRefusedError:
+        return False
+    return True

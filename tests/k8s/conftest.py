@@ -21,7 +21,14 @@ from seg_core.train import train
 from seg_core.validate import validate
 from seg_core.volumes.declared import load_volume
 
-IMAGE = "localhost/seg:test"
+IMAGE, OWN = "localhost/seg:test", "localhost/seg:own"
+PACKAGE = """from seg_core.training.augment import Mirror
+
+
+class Still(Mirror):
+    kind: str = 'own:Still'
+    axes: list[int] = []
+"""
 
 
 @pytest.fixture(scope="session")
@@ -31,16 +38,31 @@ def cluster() -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="session")
-def building(cluster: Cluster) -> Iterator[Future[None]]:
-    """The image while it is built: most of that is waiting for disks."""
+def building(
+    cluster: Cluster, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Future[None]]]:
+    """Images while they are built, one after the other: most of that is waiting for disks."""
     with ThreadPoolExecutor(1) as pool:
-        yield pool.submit(cluster.build, PROJECT, PROJECT / "k8s/Dockerfile", IMAGE)
+        built = {IMAGE: pool.submit(cluster.build, PROJECT, PROJECT / "k8s/Dockerfile", IMAGE)}
+        if any("own_image" in item.fixturenames for item in request.session.items):
+            folder = tmp_path_factory.mktemp("own")
+            (folder / "own.py").write_text(PACKAGE)
+            (folder / "Dockerfile").write_text(f"FROM {IMAGE}\nCOPY own.py /opt/plugins/\n")
+            built[OWN] = pool.submit(cluster.build, folder, folder / "Dockerfile", OWN)
+        yield built
 
 
 @pytest.fixture(scope="session")
-def image(building: Future[None]) -> str:
-    building.result()
+def image(building: dict[str, Future[None]]) -> str:
+    building[IMAGE].result()
     return IMAGE
+
+
+@pytest.fixture(scope="session")
+def own_image(building: dict[str, Future[None]]) -> str:
+    """Ours, and a user's package on top."""
+    building[OWN].result()
+    return OWN
 
 
 @pytest.fixture(scope="session")
@@ -55,7 +77,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.fixture(scope="session")
 def faultless(
-    building: Future[None], store: Store, tmp_path_factory: pytest.TempPathFactory
+    building: dict[str, Future[None]], store: Store, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """The store after `tiny` and `long` were made in this process."""
     folder = tmp_path_factory.mktemp("faultless")

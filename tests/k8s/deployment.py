@@ -2,17 +2,17 @@
 
 import io
 import json
-import shlex
-import socket
-import subprocess
 import tarfile
 import urllib.request
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from cluster import NAMESPACE, PROJECT, Cluster
 from dagster_client import TRAINING
-from dagster_dev import kill_group, wait_for
+from dagster_dev import wait_for
+
+from seg_core.store import Store
 
 OVERLAY = PROJECT / "k8s/overlays/local"
 PARTS = ("code-server", "webserver", "daemon")
@@ -20,39 +20,14 @@ RELOAD = """mutation { reloadRepositoryLocation(repositoryLocationName: "seg") {
   ... on WorkspaceLocationEntry { locationOrLoadError { __typename } } } }"""
 ASSETS = "{ assetNodes { assetKey { path } } }"
 
-# in a pod that reaches its store by gs://: a tar of what is below a path, and the reverse
-READ = """
-import io, sys, tarfile
-from seg_core.store import Store
-store, path = Store(), sys.argv[1]
-with tarfile.open(fileobj=sys.stdout.buffer, mode="w|") as tar:
-    for name in store.sizes(path):
-        content = store.find_bytes(name)
-        if content is not None:
-            member = tarfile.TarInfo(name.removeprefix(f"{path}/"))
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
-"""
-WRITE = """
-import sys, tarfile
-from concurrent.futures import ThreadPoolExecutor
-from seg_core.store import Store
-store = Store()
-with tarfile.open(fileobj=sys.stdin.buffer, mode="r|") as tar, ThreadPoolExecutor(16) as pool:
-    files = [(m.name, tar.extractfile(m).read()) for m in tar if m.isfile()]
-    list(pool.map(lambda file: store.write_bytes(*file), files))
-"""
-
 
 class Deployment:
     """Webserver, daemon, code server and Postgres; the namespace goes with it."""
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
-        self.on_gcs = False
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.bucket: Store | None = None  # where the store is no claim
+        self.stack = ExitStack()
 
     def __enter__(self) -> "Deployment":
         # of tests that just ended
@@ -60,23 +35,14 @@ class Deployment:
         self.cluster.kubectl("apply", "-k", str(OVERLAY))
         try:
             self.wait()
-            kubectl = ["kubectl", "--kubeconfig", self.cluster.kubeconfig, "-n", NAMESPACE]
-            # it ends with the pod that it leads to
-            forward = f"port-forward service/webserver {self.port}:80"
-            forward = f"while true; do {shlex.join(kubectl)} {forward}; sleep 0.3; done"
-            self.forward = subprocess.Popen(
-                ["bash", "-c", forward],
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-            )
+            self.url = self.stack.enter_context(self.cluster.forward(80, "service/webserver"))
         except BaseException:
             self._remove()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        kill_group(self.forward.pid)
+        self.stack.close()
         self._remove()
 
     def _remove(self) -> None:
@@ -101,9 +67,9 @@ class Deployment:
         return data
 
     def _ask(self, body: bytes) -> dict[str, Any] | None:
-        url, kind = f"http://127.0.0.1:{self.port}/graphql", {"Content-Type": "application/json"}
+        kind = {"Content-Type": "application/json"}
         try:
-            request = urllib.request.Request(url, body, kind)
+            request = urllib.request.Request(f"{self.url}/graphql", body, kind)
             with urllib.request.urlopen(request, timeout=30) as response:
                 answer: dict[str, Any] = json.load(response)
         except OSError as error:
@@ -144,18 +110,22 @@ class Deployment:
 
     def put(self, folder: Path) -> None:
         """Copy a folder's content into the store."""
+        if self.bucket is not None:
+            self.bucket.fs.put(f"{folder}/", self.bucket.uri, recursive=True)
+            return
         buffer = io.BytesIO()
         with tarfile.open(fileobj=buffer, mode="w") as tar:
             for child in sorted(folder.iterdir()):
                 tar.add(child, child.name)
-        command = ["python", "-c", WRITE] if self.on_gcs else ["tar", "-xC", "/store"]
-        self._in_pod(command, buffer.getvalue())
+        self._in_pod(["tar", "-xC", "/store"], buffer.getvalue())
 
     def fetch(self, path: str) -> dict[str, bytes]:
         """Every file below a path of the store; none where there is no such path."""
-        tar = f"test ! -d /store/{path} || tar -cC /store/{path} ."
-        command = ["python", "-c", READ, path] if self.on_gcs else ["sh", "-c", tar]
-        archive = self._in_pod(command) or bytes(tarfile.BLOCKSIZE * 2)  # nothing: an empty tar
+        if self.bucket is not None:
+            contents = {name: self.bucket.find_bytes(name) for name in self.bucket.sizes(path)}
+            return {n.removeprefix(f"{path}/"): c for n, c in contents.items() if c is not None}
+        tar = ["sh", "-c", f"test ! -d /store/{path} || tar -cC /store/{path} ."]
+        archive = self._in_pod(tar) or bytes(tarfile.BLOCKSIZE * 2)  # nothing: an empty tar
         found = {}
         with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
             for member in tar.getmembers():

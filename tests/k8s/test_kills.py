@@ -44,15 +44,17 @@ def on_gcs(
     cluster.kubectl("apply", "-k", str(GCS))
     cluster.kubectl("rollout", "status", "deployment/gcs", "--timeout=120s")
     deployment.restart()
-    deployment.on_gcs = True
-    deployment.python(gcs_server.MAKE_BUCKET)
     store = Store(str(tmp_path / "store"))
     make_volume(store, raw_chunk=BLOCK)  # few objects: the rest of the bytes is the same
     add_run(store, "long", RUNS["long"].encode(), "long.yaml")
-    deployment.put(Path(store.uri))
-    deployment.load("phantom/prediction")
-    yield deployment
-    deployment.on_gcs = False
+    # the tests themselves have a good network
+    with cluster.forward(4443, "deployment/gcs") as url, gcs_server.reached_at(url):
+        gcs_server.make_bucket(url)
+        deployment.bucket = Store(f"gs://{gcs_server.BUCKET}/store")
+        deployment.put(Path(store.uri))
+        deployment.load("phantom/prediction")
+        yield deployment
+    deployment.bucket = None
     cluster.kubectl("delete", "deployment/gcs", "service/gcs", "--wait=false")
     cluster.kubectl("apply", "-k", str(OVERLAY))
     deployment.restart()

@@ -50,19 +50,13 @@ def test_what_cannot_fit_is_refused_before_any_pod(
 
 
 def test_a_users_package_reaches_the_pods_by_two_lines(
-    cluster: Cluster, image: str, deployment: Deployment, client: Client, tmp_path: Path
+    own_image: str, deployment: Deployment, client: Client, tmp_path: Path
 ) -> None:
-    (tmp_path / "own.py").write_text(
-        "from seg_core.training.augment import Mirror\n\n\n"
-        "class Still(Mirror):\n    kind: str = 'own:Still'\n    axes: list[int] = []\n"
-    )
-    (tmp_path / "Dockerfile").write_text(f"FROM {image}\nCOPY own.py /opt/plugins/\n")
-    cluster.build(tmp_path, tmp_path / "Dockerfile", "localhost/seg:own")
     own = RUNS["tiny"].replace("warm_up: 2", "warm_up: 2, augment: [{kind: 'own:Still'}]")
     (tmp_path / "store/runs").mkdir(parents=True)
     (tmp_path / "store/runs/own.yaml").write_text(own)
     deployment.put(tmp_path / "store")
-    deployment.use("localhost/seg:own")
+    deployment.use(own_image)
     wait_for("the new run", lambda: "own" in client.runs("checkpoint"))
     assert client.run(TRAINING[:2], {"partition": "own"})[0] == "SUCCESS"
     assert b"own:Still" in deployment.fetch("runs/own")["run.json"]
