@@ -19,6 +19,7 @@ from tempfile import TemporaryDirectory
 from cluster import Cluster
 from gcs_server import BUCKET, gcs_server, reached_at
 
+from contexts.dagster_steps import SINGLE
 from contexts.measurements import About, Context
 from contexts.page import LOCAL, LOCAL_STORE, PODS, PODS_STORE, page
 from contexts.pods import Pods, is_a_cluster_there
@@ -76,6 +77,12 @@ def main() -> None:
     parser.add_argument("--to", type=Path, default=Path("docs/contexts.md"))
     asked = parser.parse_args()
     z, y, x = (int(n) for n in asked.shape.split(","))
+    blocks = -(-z // BLOCK) * -(-y // BLOCK) * -(-x // BLOCK)
+    if z < 2 * BLOCK or min(y, x) < BLOCK or blocks <= SINGLE:
+        parser.error(
+            f"--shape {asked.shape}: expected at least {2 * BLOCK},{BLOCK},{BLOCK} voxels (to train and "
+            f"to validate on) and more than {SINGLE} blocks of {BLOCK}^3, such as 128,128,64"
+        )
     load = os.getloadavg()[0]
     with TemporaryDirectory() as name:
         say("a volume, and a trained run")
