@@ -80,8 +80,9 @@ def main() -> None:
     blocks = -(-z // BLOCK) * -(-y // BLOCK) * -(-x // BLOCK)
     if z < 2 * BLOCK or min(y, x) < BLOCK or blocks <= SINGLE:
         parser.error(
-            f"--shape {asked.shape}: expected at least {2 * BLOCK},{BLOCK},{BLOCK} voxels (to train and "
-            f"to validate on) and more than {SINGLE} blocks of {BLOCK}^3, such as 128,128,64"
+            f"--shape {asked.shape}: expected at least {2 * BLOCK},{BLOCK},{BLOCK} "
+            "(to train on one part and validate on another) and more than "
+            f"{SINGLE} blocks of {BLOCK}^3, such as 128,128,64"
         )
     load = os.getloadavg()[0]
     with TemporaryDirectory() as name:
