@@ -7,15 +7,10 @@ from uuid import uuid4
 import pytest
 from faulty_proxy import FaultyProxy
 from gcs_server import BUCKET, gcs_server, reached_at
-from hypothesis import settings
 from tiny_project import copy_of, make_project
 from tiny_run import segmented
 
 from seg_core.store import Store
-
-# the first example of a property compiles and imports what it needs
-settings.register_profile("untimed", deadline=None)
-settings.load_profile("untimed")
 
 # minutes each, with dagster most of them spent waiting for its daemon
 LONGEST = [

@@ -101,7 +101,7 @@ def graphs(draw: st.DrawFn) -> tuple[NDArray[np.int64], list[Row]]:
     min_size=st.sampled_from([0, 600, 3000]),
     data=st.data(),
 )
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 def test_merges_like_the_slow_one(
     graph: tuple[NDArray[np.int64], list[Row]],
     threshold: float,

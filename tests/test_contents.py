@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +16,7 @@ from seg_core.volumes.ome_zarr import ZarrArray, create, region_stamp
 ends = st.tuples(st.integers(-5, 40), st.integers(1, 300))
 
 
+@pytest.mark.timed
 @given(
     axes=st.tuples(ends, ends, ends),
     chunk=st.tuples(st.integers(1, 70), st.integers(1, 300), st.integers(30, 90)),

@@ -99,6 +99,7 @@ def test_empty_masks() -> None:
     assert binary_scores(full, full, SIZE)["false_positive_rate"] == 0
 
 
+@pytest.mark.timed
 @settings(max_examples=100)
 @given(two_masks())
 def test_distances_and_voi_equal_brute_force(masks: tuple[np.ndarray, np.ndarray]) -> None:
@@ -114,6 +115,7 @@ def test_distances_and_voi_equal_brute_force(masks: tuple[np.ndarray, np.ndarray
         assert scores["mean_false_negative_distance"] == pytest.approx(back.mean())
 
 
+@pytest.mark.timed
 @settings(max_examples=100)
 @given(two_masks(), st.data())
 def test_symmetry_and_bounds(masks: tuple[np.ndarray, np.ndarray], data: st.DataObject) -> None:
@@ -128,6 +130,7 @@ def test_symmetry_and_bounds(masks: tuple[np.ndarray, np.ndarray], data: st.Data
     assert all(v == (1 if higher_is_better(k) else 0) for k, v in itself.items())
 
 
+@pytest.mark.timed
 @settings(max_examples=50)
 @given(two_masks(), st.data())
 def test_nothing_outside_the_mask_matters(

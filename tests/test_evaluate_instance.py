@@ -45,11 +45,19 @@ def test_pairs_by_hand() -> None:
     assert (segments.dtype, labels.dtype, voxels.dtype) == (np.uint64, np.uint64, np.int64)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def compiled() -> None:
+    """What the first example would else compile and import, in its time."""
+    once = np.ones((1, 1, 1), np.uint8)
+    instance_scores(table_of(once, once))
+
+
 def test_no_block_is_no_pair() -> None:
     assert listed(Contingency()) == []
     assert listed(table_of(np.zeros((0, 3, 3)), np.zeros((0, 3, 3)))) == []
 
 
+@pytest.mark.timed
 @given(volumes(), st.data())
 def test_blocks_add_up_to_the_whole(
     arrays: tuple[np.ndarray, np.ndarray], data: st.DataObject
@@ -66,6 +74,7 @@ def test_blocks_add_up_to_the_whole(
     assert listed(blocks) == listed(table_of(segmentation, labels, mask))
 
 
+@pytest.mark.timed
 @given(volumes())
 def test_pairs_count_voxels(arrays: tuple[np.ndarray, np.ndarray]) -> None:
     segmentation, labels = arrays
@@ -140,6 +149,7 @@ def assert_as_skimage(segmentation: np.ndarray, labels: np.ndarray, ignore: int 
     assert scores["adapted_rand_precision"] == pytest.approx(want, abs=1e-9)
 
 
+@pytest.mark.timed
 @given(volumes(), st.sampled_from([0, 3, None]))
 def test_equals_skimage(arrays: tuple[np.ndarray, np.ndarray], ignore: int | None) -> None:
     segmentation, labels = arrays
@@ -158,6 +168,7 @@ def test_equals_skimage_on_many_objects(ignore: int | None) -> None:
     assert_as_skimage(segmentation, labels, ignore)
 
 
+@pytest.mark.timed
 @settings(max_examples=50)
 @given(volumes())
 def test_itself_is_perfect_and_names_do_not_matter(arrays: tuple[np.ndarray, np.ndarray]) -> None:

@@ -105,7 +105,7 @@ def assert_exact(cut: Cut, labels: NDArray[Any], task: Affinities, repulsion: fl
     repulsion=st.sampled_from([0.0, 1.0]),
     seed=st.integers(0, 1000),
 )
-@settings(max_examples=15, derandomize=True)
+@settings(max_examples=15, deadline=None, derandomize=True)
 def test_any_segments_are_exact(
     method: type[Joined],
     cut: Cut,
@@ -124,7 +124,7 @@ def test_any_segments_are_exact(
 
 @pytest.mark.parametrize("method", [MutexWatershed, Watershed])
 @given(cut=cuts(), offsets=st.sampled_from(OFFSETS), seed=st.integers(0, 1000))
-@settings(max_examples=8, derandomize=True)
+@settings(max_examples=8, deadline=None, derandomize=True)
 def test_thick_segments_are_exact(
     method: type[Joined], cut: Cut, offsets: list[Offset], seed: int
 ) -> None:
@@ -181,7 +181,7 @@ def test_workers_and_the_order_of_blocks_leave_no_trace(blocks: int, tmp_path: P
 
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
 @given(cut=cuts(), seed=st.integers(0, 1000))
-@settings(max_examples=6, derandomize=True)
+@settings(max_examples=6, deadline=None, derandomize=True)
 def test_classes_are_the_most_probable_and_never_renumbered(
     dtype: str, cut: Cut, seed: int
 ) -> None:

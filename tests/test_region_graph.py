@@ -60,7 +60,7 @@ def assert_same(got: Edges, expected: Edges) -> None:
 
 
 @given(volumes())
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 def test_edges_inside_is_the_naive_loop(
     volume: tuple[Labels, NDArray[np.uint8], Offsets],
 ) -> None:
@@ -69,7 +69,7 @@ def test_edges_inside_is_the_naive_loop(
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
 @given(volume=volumes(), data=st.data())
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 def test_whole_is_halves_and_face(
     axis: int, volume: tuple[Labels, NDArray[np.uint8], Offsets], data: st.DataObject
 ) -> None:

@@ -15,7 +15,7 @@ dtypes = st.sampled_from([np.uint32, np.uint64])
 
 
 @given(st.data(), dtypes, shapes)
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 def test_relabel_is_a_look_up(data: st.DataObject, dtype: type, shape: tuple[int, ...]) -> None:
     labels = data.draw(arrays.arrays(dtype, shape, elements=st.integers(0, 6)))
     table = data.draw(arrays.arrays(np.uint64, 7))
@@ -46,7 +46,7 @@ def slow_compact(labels: Labels) -> NDArray[np.uint64]:
 
 
 @given(st.data(), dtypes, shapes)
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 def test_compact_numbers_by_first_appearance(
     data: st.DataObject, dtype: type, shape: tuple[int, ...]
 ) -> None:
