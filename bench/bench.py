@@ -24,7 +24,8 @@ from skimage.metrics import adapted_rand_error, variation_of_information
 from seg_core.blockwise.engine import Options, run_blocks
 from seg_core.blockwise.output import Output
 from seg_core.blockwise.records import Record
-from seg_core.evaluate import Contingency, instance_scores
+from seg_core.evaluate.contingency import Contingency
+from seg_core.evaluate.instance import instance_scores
 from seg_core.geometry import Box
 from seg_core.kernels.agglomeration import agglomerate
 from seg_core.kernels.region_graph import edges_inside

@@ -17,7 +17,7 @@ from pydantic import (
 from seg_core.architectures import AnyArchitecture
 from seg_core.architectures.unet import UNet
 from seg_core.errors import SegError
-from seg_core.evaluate import higher_is_better
+from seg_core.evaluate.criteria import higher_is_better
 from seg_core.geometry import triple
 from seg_core.pod_request import PodRequests
 from seg_core.schema import Strict, check_name, parse

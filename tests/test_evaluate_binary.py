@@ -10,7 +10,8 @@ from scipy.spatial.distance import cdist
 from skimage.metrics import variation_of_information
 
 from seg_core.errors import SegError
-from seg_core.evaluate import binary_scores, class_scores, higher_is_better
+from seg_core.evaluate.binary import binary_scores, class_scores
+from seg_core.evaluate.criteria import higher_is_better
 
 SIZE = (40.0, 4.0, 5.0)
 DISTANCES = (

@@ -10,7 +10,9 @@ from hypothesis.extra import numpy as hnp
 from skimage.metrics import adapted_rand_error, variation_of_information
 
 from seg_core.errors import SegError
-from seg_core.evaluate import Contingency, better, higher_is_better, instance_scores
+from seg_core.evaluate.contingency import Contingency
+from seg_core.evaluate.criteria import better, higher_is_better
+from seg_core.evaluate.instance import instance_scores
 from seg_core.evaluate.partition import rand_scores
 
 LAST = 2**64 - 1

@@ -16,7 +16,7 @@ from tiny_run import RUN, make_results, make_volume, opened
 
 from seg_core.blockwise.engine import Options
 from seg_core.errors import NotReady
-from seg_core.evaluate import Contingency
+from seg_core.evaluate.contingency import Contingency
 from seg_core.geometry import Box
 from seg_core.parameters import set_parameters
 from seg_core.report import make_report

@@ -26,7 +26,7 @@ from seg_core.architectures.unet import UNet
 from seg_core.blockwise.engine import Options
 from seg_core.datasplit import make_datasplit
 from seg_core.errors import NotReady, SegError
-from seg_core.evaluate import binary_scores
+from seg_core.evaluate.binary import binary_scores
 from seg_core.fragments import make_fragments
 from seg_core.geometry import Box, Triple
 from seg_core.lut import make_lut

@@ -3,11 +3,9 @@
 from datetime import UTC, datetime
 from typing import Any, cast
 
-import dagster as dg
-from dagster._core.definitions.executor_definition import multiple_process_executor_requirements
 from dagster._core.events import DagsterEvent
 from dagster._core.execution.plan.objects import StepFailureData, UserFailureData
-from dagster._core.execution.retries import RetryMode, get_retries_config
+from dagster._core.execution.retries import RetryMode
 from dagster._core.executor.step_delegating import (
     CheckStepHealthResult,
     StepDelegatingExecutor,
@@ -15,7 +13,7 @@ from dagster._core.executor.step_delegating import (
 )
 from dagster_k8s.container_context import K8sContainerContext
 from dagster_k8s.executor import K8sStepHandler
-from dagster_k8s.job import USER_DEFINED_K8S_JOB_CONFIG_SCHEMA, UserDefinedDagsterK8sConfig
+from dagster_k8s.job import UserDefinedDagsterK8sConfig
 from dagster_shared.error import SerializableErrorInfo
 
 from seg_assets.kubernetes.pods import STEP_TAG, VOLUME_TAG, PodSettings, pod_config, settings
@@ -24,23 +22,13 @@ from seg_assets.partitions import RUNS
 from seg_core.pod_request import StepName
 from seg_core.store import Store
 
-CONFIG = {
-    "retries": get_retries_config(),
-    "max_concurrent": dg.Field(dg.IntSource, is_required=False),
-    "per_step_k8s_config": dg.Field(
-        dg.Map(str, USER_DEFINED_K8S_JOB_CONFIG_SCHEMA),
-        default_value={},
-        description="By op, as in phantom__prediction: said here, it holds for this dagster run.",
-    ),
-}
 
+def steps_in_pods(config: dict[str, Any]) -> StepDelegatingExecutor:
+    """Every step is a pod of its own, which asks for what run and volume say.
 
-@dg.executor(
-    name="pods", config_schema=CONFIG, requirements=multiple_process_executor_requirements()
-)
-def pod_executor(context: dg.InitExecutorContext) -> StepDelegatingExecutor:
-    """Every step is a pod of its own, which asks for what run and volume say."""
-    config: dict[str, Any] = context.executor_config  # type: ignore[assignment]
+    Args:
+        config: the executor's, in the launchpad (see `seg_assets.executor`).
+    """
     steps = PodSteps(
         image=None,
         container_context=K8sContainerContext(),

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from seg_core.evaluate import better
+from seg_core.evaluate.criteria import better
 from seg_core.fingerprint import fingerprint
 from seg_core.run import Run
 from seg_core.source import Source

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from seg_core.errors import NotReady, SegError
-from seg_core.evaluate import higher_is_better
+from seg_core.evaluate.criteria import higher_is_better
 from seg_core.lifecycle.comparison import compared_from, mean_score, why_incomparable
 from seg_core.lifecycle.promoted import note, promoted, promotions, read_history, standing
 from seg_core.run import Run, load_run, removal_mark

@@ -2,19 +2,10 @@
 
 from typing import Literal
 
-import mwatershed
 import numpy as np
 from numpy.typing import NDArray
 
-from seg_core.kernels.relabel import compact
-from seg_core.postprocess.postprocess import Agglomeration, Fraction, Joined, Offset
-from seg_core.postprocess.strong import (
-    WeakVoxels,
-    boundary_landscape,
-    direct,
-    settle_weak,
-    strong_components,
-)
+from seg_core.postprocess.postprocess import Agglomeration, Fraction, Joined, Offset, WeakVoxels
 from seg_core.volumes.ome_zarr import VoxelSize
 
 
@@ -34,6 +25,16 @@ class MutexWatershed(Joined):
         voxel_size: VoxelSize,  # noqa: ARG002 - edges have no length
     ) -> NDArray[np.uint64]:
         """Fragments of one sub-block."""
+        import mwatershed
+
+        from seg_core.kernels.relabel import compact
+        from seg_core.postprocess.strong import (
+            boundary_landscape,
+            direct,
+            settle_weak,
+            strong_components,
+        )
+
         weak = strong_components(prediction, offsets, self.neutral) == 0
         weights = prediction / 255 - self.neutral
         # an edge of weight zero is none at all

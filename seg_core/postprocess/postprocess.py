@@ -1,8 +1,11 @@
-"""What every post-processing owns: the labels of a piece, and how the pieces are joined."""
+"""What every post-processing owns: the labels of a piece, and how the pieces are joined.
+
+A kind imports what labels where it labels: whoever reads its settings loads no array library.
+"""
 
 from abc import ABC, abstractmethod
 from itertools import product
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +20,14 @@ Parameters = dict[str, float]
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(ge=0)]
+
+WeakVoxels = Annotated[
+    Literal["grow", "background", "own"],
+    Field(
+        description="What becomes of voxels that no strong affinity binds to anything (membrane): "
+        "the fragments around grow over them, they are background, or each is its own fragment."
+    ),
+]
 
 
 class Agglomeration(Strict):

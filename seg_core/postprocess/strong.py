@@ -1,22 +1,11 @@
 """Voxels that hang together by strong affinities, and what becomes of those that do not."""
 
-from typing import Annotated, Literal
-
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-from pydantic import Field
 from skimage.segmentation import watershed
 
-from seg_core.postprocess.postprocess import Offset
-
-WeakVoxels = Annotated[
-    Literal["grow", "background", "own"],
-    Field(
-        description="What becomes of voxels that no strong affinity binds to anything (membrane): "
-        "the fragments around grow over them, they are background, or each is its own fragment."
-    ),
-]
+from seg_core.postprocess.postprocess import Offset, WeakVoxels
 
 
 def direct(offsets: list[Offset]) -> list[Offset]:

@@ -2,22 +2,11 @@
 
 from typing import Literal
 
-import cc3d
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import PositiveFloat
-from scipy.ndimage import distance_transform_edt, maximum_filter
-from skimage.segmentation import watershed
 
-from seg_core.kernels.relabel import compact
-from seg_core.postprocess.postprocess import Fraction, Joined, Offset
-from seg_core.postprocess.strong import (
-    WeakVoxels,
-    boundary_landscape,
-    direct,
-    settle_weak,
-    strong_components,
-)
+from seg_core.postprocess.postprocess import Fraction, Joined, Offset, WeakVoxels
 from seg_core.volumes.ome_zarr import VoxelSize
 
 
@@ -41,6 +30,16 @@ class Watershed(Joined):
         The flood may cross a border where a piece of an object has no seed of its own, as at the
         faces of a sub-block; what it reached beyond is split off by the strong components.
         """
+        from skimage.segmentation import watershed
+
+        from seg_core.kernels.relabel import compact
+        from seg_core.postprocess.strong import (
+            boundary_landscape,
+            direct,
+            settle_weak,
+            strong_components,
+        )
+
         components = strong_components(prediction, offsets, self.strong_affinity)
         strong = components > 0
         landscape = boundary_landscape(prediction, offsets)
@@ -52,6 +51,9 @@ class Watershed(Joined):
         return settle_weak(labels, ~strong, landscape, self.weak_voxels)
 
     def _seeds(self, inner: NDArray[np.bool_], voxel_size: VoxelSize) -> NDArray[np.int32]:
+        import cc3d
+        from scipy.ndimage import distance_transform_edt, maximum_filter
+
         scale = np.array(voxel_size) / min(voxel_size)
         # a frame of outside: without it a sub-block without borders has no distance at all
         distance = distance_transform_edt(np.pad(inner, 1), sampling=scale)[1:-1, 1:-1, 1:-1]

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from seg_core.evaluate import Contingency
+from seg_core.evaluate.contingency import Contingency
 from seg_core.geometry import Box
 from seg_core.report.mistakes import (
     MERGE,

@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seg_core.evaluate import Contingency
-from seg_core.evaluate.contingency import sizes
+from seg_core.evaluate.contingency import Contingency, sizes
 from seg_core.evaluate.pair_hash import Counts, Ids
 
 RIGHT, SPLIT, MERGE, BOTH = range(4)

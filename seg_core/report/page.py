@@ -8,7 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from seg_core.evaluate import higher_is_better
+from seg_core.evaluate.criteria import higher_is_better
 from seg_core.report.colours import CLASSES, KINDS
 from seg_core.report.pictures import Panel, png
 

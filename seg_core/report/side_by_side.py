@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from seg_core.errors import NotReady, SegError
-from seg_core.evaluate import better
+from seg_core.evaluate.criteria import better
 from seg_core.fingerprint import fingerprint
 from seg_core.lut import read_table
 from seg_core.report import charts, colours

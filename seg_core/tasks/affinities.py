@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from seg_core.errors import SegError
-from seg_core.evaluate import Contingency, instance_scores
 from seg_core.geometry import triple
 from seg_core.postprocess import AnyPostprocess
 from seg_core.postprocess.postprocess import Offset
@@ -133,6 +132,9 @@ class Affinities(Task):
         voxel_size: VoxelSize,  # noqa: ARG002 - overlaps have no scale
     ) -> dict[str, float]:
         """VOI, Rand and detection of objects."""
+        from seg_core.evaluate.contingency import Contingency
+        from seg_core.evaluate.instance import instance_scores
+
         table = Contingency()
         ids = labels if self.objects is None else _components(labels, self.objects)
         if not ids.any():

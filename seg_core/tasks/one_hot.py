@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
 from seg_core.errors import SegError
-from seg_core.evaluate import class_scores
 from seg_core.evaluate.checks import check_names
 from seg_core.postprocess import AnyPostprocess
 from seg_core.postprocess.argmax import Argmax
@@ -91,5 +90,7 @@ class OneHot(Task):
         self, segmentation: NDArray[Any], labels: NDArray[Any], voxel_size: VoxelSize
     ) -> dict[str, float]:
         """Dice, Jaccard, precision, distances of every class, and their means."""
+        from seg_core.evaluate.binary import class_scores
+
         truth, known = self.prepare(labels)
         return class_scores(segmentation, truth, list(self.classes), voxel_size, mask=known)

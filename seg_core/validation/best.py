@@ -4,15 +4,17 @@ import io
 import json
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from seg_core.errors import NotReady, SegError
-from seg_core.evaluate import higher_is_better
+from seg_core.evaluate.criteria import higher_is_better
 from seg_core.postprocess.postprocess import Parameters
 from seg_core.run import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 BEST = "best.json"
 
@@ -36,8 +38,10 @@ class Best:
     scores: dict[str, float]
 
 
-def read_scores(run: Run) -> pd.DataFrame:
+def read_scores(run: Run) -> "pd.DataFrame":
     """One row per iteration, dataset, parameters and criterion, with its score."""
+    import pandas as pd
+
     raw = run.store.read_bytes(f"{run.folder}/scores.parquet")
     return pd.read_parquet(io.BytesIO(raw))
 
@@ -61,7 +65,7 @@ def best_of(content: dict[str, Any]) -> Best:
     return Best(**content | {"scores": scores})
 
 
-def choose(scores: pd.DataFrame, criterion: str) -> Best:
+def choose(scores: "pd.DataFrame", criterion: str) -> Best:
     """The iteration and parameters with the best mean of the criterion over all datasets.
 
     A mean is nan if the score of one dataset is: what has no score there must not win by the
