@@ -3,8 +3,8 @@ SHELL := /bin/bash
 PYTHON ?= python3.11
 PORT ?= 3000
 BIN := .venv/bin
-# a file's tests in one process; more than there are cores, as many wait for Dagster's daemon
-SIDE_BY_SIDE := -n 3 --dist loadfile --no-loadscope-reorder
+# a file's tests in one process; twice as many as there are cores, as most wait for Dagster's daemon
+SIDE_BY_SIDE := -n 4 --dist loadfile --no-loadscope-reorder
 export SEG_STORE ?= $(CURDIR)/.local/store
 export DAGSTER_HOME ?= $(CURDIR)/.local/dagster
 # events of many blocks go to the database together
@@ -46,7 +46,7 @@ browser: ## Chromium for the browser tests, where there is none
 
 test: venv browser lint ## all tests that need nothing beyond the project
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not data and not k8s and not timed"
-	$(BIN)/python -m pytest -m timed
+	$(BIN)/python -m pytest -n 2 --dist load -m timed
 
 test-fast: venv ## those that take seconds
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not data and not k8s and not slow and not timed"

@@ -1,6 +1,7 @@
 """The definitions without a daemon: what is served, and what each asset does in this process."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -29,6 +30,8 @@ from seg_core.volumes.declared import Volume
 OWNER = "team:segmentation"
 TRAINING = {"datasplit", "checkpoint", "validation_scores", "promotion"}
 STEPS = {"raw", "labels", "prediction", "fragments", "lut", "segmentation", "report"}
+PODS = Path(__file__).parent.parent / "k8s/base/pods.yaml"
+HEAVY = {"torch", "monai", "daisy", "matplotlib", "pandas", "numba", "scipy", "skimage", "cc3d"}
 FIRST, LAST = "z0000y0000x0000", "z0000y0001x0001"  # of the 4 blocks of a section
 
 
@@ -81,15 +84,22 @@ def failure_of(result: dg.ExecuteInProcessResult) -> str:
     return str(failure.description)
 
 
-def test_loading_imports_no_torch(store: Store) -> None:
+@pytest.mark.parametrize("pods", ["", PODS.read_text()])
+def test_loading_imports_nothing_that_only_steps_need(store: Store, pods: str) -> None:
     code = (
         "import sys, json; from seg_assets.definitions import definitions_of; "
         f"definitions_of({store.uri!r}).get_repository_def(); print(json.dumps(list(sys.modules)))"
     )
-    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "SEG_PODS": pods},
+    )
     modules = set(json.loads(found.stdout))
     assert "seg_core.volumes.declared" in modules
-    assert modules.isdisjoint({"torch", "monai", "daisy", "matplotlib"})
+    assert modules.isdisjoint(HEAVY | {"kubernetes"})
 
 
 def test_without_volumes_only_training_is_served(empty: Store) -> None:

@@ -22,6 +22,8 @@ from seg_assets.partitions import RUNS
 from seg_core.pod_request import StepName
 from seg_core.store import Store
 
+HEALTH_SECONDS = 10  # between two looks at the pods of steps: so late is it seen that one died
+
 
 def steps_in_pods(config: dict[str, Any]) -> StepDelegatingExecutor:
     """Every step is a pod of its own, which asks for what run and volume say.
@@ -40,6 +42,7 @@ def steps_in_pods(config: dict[str, Any]) -> StepDelegatingExecutor:
         steps,
         retries=RetryMode.from_config(config["retries"]) or RetryMode.ENABLED,
         max_concurrent=config.get("max_concurrent"),
+        check_step_health_interval_seconds=HEALTH_SECONDS,
         should_verify_step=True,
     )
 

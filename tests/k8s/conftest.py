@@ -6,10 +6,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from cluster import PROJECT, Cluster
+from cluster import Cluster
 from dagster_client import Client
 from dagster_dev import wait_for
-from deployment import Deployment
+from deployment import ON_GCS, OVERLAY, Deployment
+from images import IMAGE, IMAGES
 from runs import RUNS
 from tiny_run import make_volume
 
@@ -20,15 +21,6 @@ from seg_core.store import Store
 from seg_core.train import train
 from seg_core.validate import validate
 from seg_core.volumes.declared import load_volume
-
-IMAGE, OWN = "localhost/seg:test", "localhost/seg:own"
-PACKAGE = """from seg_core.training.augment import Mirror
-
-
-class Still(Mirror):
-    kind: str = 'own:Still'
-    axes: list[int] = []
-"""
 
 
 @pytest.fixture(scope="session")
@@ -42,13 +34,13 @@ def building(
     cluster: Cluster, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Future[None]]]:
     """Images while they are built, one after the other: most of that is waiting for disks."""
+    wanted = {name for item in request.session.items for name in item.fixturenames}
     with ThreadPoolExecutor(1) as pool:
-        built = {IMAGE: pool.submit(cluster.build, PROJECT, PROJECT / "k8s/Dockerfile", IMAGE)}
-        if any("own_image" in item.fixturenames for item in request.session.items):
-            folder = tmp_path_factory.mktemp("own")
-            (folder / "own.py").write_text(PACKAGE)
-            (folder / "Dockerfile").write_text(f"FROM {IMAGE}\nCOPY own.py /opt/plugins/\n")
-            built[OWN] = pool.submit(cluster.build, folder, folder / "Dockerfile", OWN)
+        built = {}
+        for fixture, image in IMAGES.items():
+            if fixture in wanted:
+                folder = tmp_path_factory.mktemp(fixture)
+                built[image.tag] = pool.submit(cluster.build, *image.prepare(folder), image.tag)
         yield built
 
 
@@ -59,10 +51,16 @@ def image(building: dict[str, Future[None]]) -> str:
 
 
 @pytest.fixture(scope="session")
+def gcs_image(building: dict[str, Future[None]]) -> None:
+    """An object store behind a bad network, which `ON_GCS` names."""
+    building[IMAGES["gcs_image"].tag].result()
+
+
+@pytest.fixture(scope="session")
 def own_image(building: dict[str, Future[None]]) -> str:
     """Ours, and a user's package on top."""
-    building[OWN].result()
-    return OWN
+    building[IMAGES["own_image"].tag].result()
+    return IMAGES["own_image"].tag
 
 
 @pytest.fixture(scope="session")
@@ -93,13 +91,23 @@ def faultless(
 
 
 @pytest.fixture(scope="session")
-def deployment(cluster: Cluster, image: str, store: Store) -> Iterator[Deployment]:
+def begun(cluster: Cluster, image: str, request: pytest.FixtureRequest) -> Iterator[Deployment]:
+    """A deployment as the first test wants it: no other comes before."""
+    assert image == IMAGE, "the one that the overlays name"
+    first = request.session.items[0]
+    if "on_gcs" in first.fixturenames:
+        request.getfixturevalue("gcs_image")
+    with Deployment(cluster, ON_GCS if "on_gcs" in first.fixturenames else OVERLAY) as begun:
+        yield begun
+
+
+@pytest.fixture(scope="session")
+def deployment(begun: Deployment, store: Store) -> Deployment:
     """The local overlay, with the store in it."""
-    assert image == IMAGE, "the one that the overlay names"
-    with Deployment(cluster) as deployment:
-        deployment.put(Path(store.uri))
-        deployment.load("phantom/prediction")
-        yield deployment
+    begun.become(OVERLAY)
+    begun.put(Path(store.uri))
+    begun.load("phantom/prediction")
+    return begun
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from dagster_dev import wait_for
 from seg_core.store import Store
 
 OVERLAY = PROJECT / "k8s/overlays/local"
+ON_GCS = PROJECT / "tests/k8s/gcs"  # the same, with its store on gs:// and a server for that
 PARTS = ("code-server", "webserver", "daemon")
 RELOAD = """mutation { reloadRepositoryLocation(repositoryLocationName: "seg") { __typename
   ... on WorkspaceLocationEntry { locationOrLoadError { __typename } } } }"""
@@ -24,15 +25,15 @@ ASSETS = "{ assetNodes { assetKey { path } } }"
 class Deployment:
     """Webserver, daemon, code server and Postgres; the namespace goes with it."""
 
-    def __init__(self, cluster: Cluster) -> None:
-        self.cluster = cluster
+    def __init__(self, cluster: Cluster, overlay: Path = OVERLAY) -> None:
+        self.cluster, self.overlay = cluster, overlay
         self.bucket: Store | None = None  # where the store is no claim
         self.stack = ExitStack()
 
     def __enter__(self) -> "Deployment":
         # of tests that just ended
         self.cluster.kubectl("wait", "--for=delete", f"namespace/{NAMESPACE}", "--timeout=180s")
-        self.cluster.kubectl("apply", "-k", str(OVERLAY))
+        self.cluster.kubectl("apply", "-k", str(self.overlay))
         try:
             self.wait()
             self.url = self.stack.enter_context(self.cluster.forward(80, "service/webserver"))
@@ -93,6 +94,13 @@ class Deployment:
         patch = json.dumps({"data": settings})
         self.cluster.kubectl("patch", "configmap", "seg-settings", "--type=merge", "-p", patch)
         self.restart()
+
+    def become(self, overlay: Path) -> None:
+        """Be that of another overlay."""
+        if overlay != self.overlay:
+            self.overlay = overlay
+            self.cluster.kubectl("apply", "-k", str(overlay))
+            self.restart()
 
     def restart(self) -> None:
         """Let the services see other settings."""

@@ -1,13 +1,12 @@
 """Pods die, and so does the store on gs://, behind a bad network: every block is made once."""
 
-import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import gcs_server
 import pytest
-from cluster import PROJECT, Cluster
+from cluster import Cluster
 from comparison import (
     assert_made_once,
     assert_nothing_is_left,
@@ -16,7 +15,7 @@ from comparison import (
 )
 from dagster_client import TRAINING, Client
 from dagster_dev import wait_for
-from deployment import OVERLAY, Deployment
+from deployment import ON_GCS, Deployment
 from kills import STEP, WORKER, Killer
 from runs import RUNS
 from tiny_run import BLOCK, make_volume
@@ -26,44 +25,33 @@ from seg_core.store import Store
 
 pytestmark = pytest.mark.k8s
 
-GCS = PROJECT / "tests/k8s/gcs"
-
 
 @pytest.fixture
 def on_gcs(
-    cluster: Cluster, image: str, deployment: Deployment, tmp_path: Path
+    cluster: Cluster, gcs_image: None, begun: Deployment, tmp_path: Path
 ) -> Iterator[Deployment]:
     """The deployment with its store on gs://, and in it a volume and a run, nothing made."""
-    build = tmp_path / "build"
-    build.mkdir()
-    shutil.copy(gcs_server.binary(), build / "fake-gcs-server")
-    for file in (PROJECT / "tests/faulty_proxy.py", GCS / "bad_network.py", GCS / "Dockerfile"):
-        shutil.copy(file, build)
-    cluster.build(build, build / "Dockerfile", "localhost/seg:gcs")
-
-    cluster.kubectl("apply", "-k", str(GCS))
+    begun.become(ON_GCS)
     cluster.kubectl("rollout", "status", "deployment/gcs", "--timeout=120s")
-    deployment.restart()
     store = Store(str(tmp_path / "store"))
     make_volume(store, raw_chunk=BLOCK)  # few objects: the rest of the bytes is the same
     add_run(store, "long", RUNS["long"].encode(), "long.yaml")
     # the tests themselves have a good network
     with cluster.forward(4443, "deployment/gcs") as url, gcs_server.reached_at(url):
         gcs_server.make_bucket(url)
-        deployment.bucket = Store(f"gs://{gcs_server.BUCKET}/store")
-        deployment.put(Path(store.uri))
-        deployment.load("phantom/prediction")
-        yield deployment
-    deployment.bucket = None
+        begun.bucket = Store(f"gs://{gcs_server.BUCKET}/store")
+        begun.put(Path(store.uri))
+        begun.load("phantom/prediction")
+        yield begun
+    begun.bucket = None
     cluster.kubectl("delete", "deployment/gcs", "service/gcs", "--wait=false")
-    cluster.kubectl("apply", "-k", str(OVERLAY))
-    deployment.restart()
 
 
 def test_three_kills_of_pods_and_one_of_the_store(
-    cluster: Cluster, faultless: Path, on_gcs: Deployment, client: Client
+    cluster: Cluster, faultless: Path, on_gcs: Deployment
 ) -> None:
-    killer = Killer(cluster)
+    killer, client = Killer(cluster), Client(on_gcs, "phantom")
+    wait_for("the sensor to see the run", lambda: client.partitions("prediction"))
     number = client.launch(TRAINING, {"partition": "long"})
     wait_for("training", lambda: "train.lock" in on_gcs.fetch("runs/long"))
     killer.delete(STEP)

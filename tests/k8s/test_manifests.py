@@ -50,6 +50,16 @@ def test_no_root_no_tools_no_secrets_nothing_to_write(deployment: Deployment) ->
     assert [f for f in found if "/tornado/test/" not in f] == []  # that one guards nothing
 
 
+def test_kernels_are_compiled_in_the_image(deployment: Deployment) -> None:
+    code = (
+        "import numpy as np; from seg_core.postprocess import strong; "
+        "a, near = np.zeros((3, 2, 2, 2), np.uint8), [(1, 0, 0), (0, 1, 0), (0, 0, 1)]; "
+        "strong.strong_components(a, near, 0.5); s = strong._components.stats; "
+        "print(len(s.cache_hits), len(s.cache_misses))"
+    )
+    assert deployment.inside(f"python -c '{code}'").split() == ["1", "0"]
+
+
 def test_every_pod_comes_back_on_a_drained_node(cluster: Cluster) -> None:
     """Each budget allows its pod to go: a drain would not wait for ever."""
     budgets = {b["metadata"]["name"]: b["status"] for b in cluster.get("pdb")["items"]}
