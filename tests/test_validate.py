@@ -144,7 +144,7 @@ RUN: dict[str, Any] = {
         "train": [{"volume": "p", "roi": "0:8, :, :"}],
         "validate": [{"volume": "p", "roi": "8:16, :, :"}],
     },
-    "architecture": {"kind": "test_training:Plain"},
+    "architecture": {"kind": "own_kinds:Plain"},
     "trainer": {
         "iterations": 60,
         "crop": [8, 16, 16],

@@ -10,7 +10,7 @@ from cluster import Cluster
 from dagster_client import Client
 from dagster_dev import wait_for
 from deployment import ON_GCS, OVERLAY, Deployment
-from images import IMAGE, IMAGES
+from images import IMAGES
 from runs import RUNS
 from tiny_run import make_volume
 
@@ -32,34 +32,34 @@ def cluster() -> Iterator[Cluster]:
 @pytest.fixture(scope="session")
 def building(
     cluster: Cluster, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[str, Future[None]]]:
-    """Images while they are built, one after the other: most of that is waiting for disks."""
+) -> Iterator[Future[None]]:
+    """All images that the tests want, while they are built: most of that is waiting for disks."""
     wanted = {name for item in request.session.items for name in item.fixturenames}
+
+    def build() -> None:
+        for fixture in (name for name in IMAGES if name in wanted):
+            folder = tmp_path_factory.mktemp(fixture)
+            cluster.build(*IMAGES[fixture].prepare(folder), IMAGES[fixture].tag)
+
     with ThreadPoolExecutor(1) as pool:
-        built = {}
-        for fixture, image in IMAGES.items():
-            if fixture in wanted:
-                folder = tmp_path_factory.mktemp(fixture)
-                built[image.tag] = pool.submit(cluster.build, *image.prepare(folder), image.tag)
-        yield built
+        yield pool.submit(build)
 
 
 @pytest.fixture(scope="session")
-def image(building: dict[str, Future[None]]) -> str:
-    building[IMAGE].result()
-    return IMAGE
+def image(building: Future[None]) -> str:
+    """Ours; the others are there then too."""
+    building.result()
+    return IMAGES["image"].tag
 
 
 @pytest.fixture(scope="session")
-def gcs_image(building: dict[str, Future[None]]) -> None:
+def gcs_image(image: str) -> None:
     """An object store behind a bad network, which `ON_GCS` names."""
-    building[IMAGES["gcs_image"].tag].result()
 
 
 @pytest.fixture(scope="session")
-def own_image(building: dict[str, Future[None]]) -> str:
+def own_image(image: str) -> str:
     """Ours, and a user's package on top."""
-    building[IMAGES["own_image"].tag].result()
     return IMAGES["own_image"].tag
 
 
@@ -75,7 +75,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.fixture(scope="session")
 def faultless(
-    building: dict[str, Future[None]], store: Store, tmp_path_factory: pytest.TempPathFactory
+    building: Future[None], store: Store, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """The store after `tiny` and `long` were made in this process."""
     folder = tmp_path_factory.mktemp("faultless")
@@ -93,11 +93,8 @@ def faultless(
 @pytest.fixture(scope="session")
 def begun(cluster: Cluster, image: str, request: pytest.FixtureRequest) -> Iterator[Deployment]:
     """A deployment as the first test wants it: no other comes before."""
-    assert image == IMAGE, "the one that the overlays name"
-    first = request.session.items[0]
-    if "on_gcs" in first.fixturenames:
-        request.getfixturevalue("gcs_image")
-    with Deployment(cluster, ON_GCS if "on_gcs" in first.fixturenames else OVERLAY) as begun:
+    first = request.session.items[0].fixturenames
+    with Deployment(cluster, ON_GCS if "on_gcs" in first else OVERLAY) as begun:
         yield begun
 
 

@@ -9,7 +9,7 @@ import gcs_server
 from cluster import PROJECT
 from deployment import ON_GCS
 
-IMAGE = "localhost/seg:test"
+IMAGE = "localhost/seg:test"  # the one that the overlays name
 PACKAGE = """from seg_core.training.augment import Mirror
 
 
@@ -47,7 +47,6 @@ def _users(folder: Path) -> tuple[Path, Path]:
     return folder, folder / "Dockerfile"
 
 
-# in this order: the big one, which is needed last, comes last
 IMAGES = {
     "image": Image(IMAGE, _ours),
     "gcs_image": Image("localhost/seg:gcs", _object_store),

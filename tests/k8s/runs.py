@@ -4,7 +4,11 @@ from tiny_run import RUN
 
 SMALL = RUN.replace("threads: 1", "threads: 1, memory: 1")
 # some seconds of training and of prediction: time to be killed in
-LONG = SMALL.replace("[4, 6, 8]", "[96, 96, 96]").replace("iterations: 12", "iterations: 60")
+LONG = (
+    SMALL.replace("[4, 6, 8]", "[96, 96, 96]")
+    .replace("iterations: 12", "iterations: 60")
+    .replace("60:120", "96:120")
+)
 # the same bytes, by two processes in each pod
 PAIR = LONG.replace("threads: 1", "threads: 1, workers: 2")
 RUNS = {
