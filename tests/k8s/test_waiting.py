@@ -37,6 +37,8 @@ def steps_of(cluster: Cluster, number: str) -> list[Any]:
 def test_gpu_steps_wait_in_the_queue_and_fail_with_the_reason_where_none_comes(
     cluster: Cluster, client: Client
 ) -> None:
+    splits = [client.launch("datasplit", {"partition": name}) for name in ("other", "third")]
+    assert [client.wait(number) for number in splits] == ["SUCCESS", "SUCCESS"]
     first = client.launch("checkpoint", {"partition": "other"})
     (pod,) = wait_for("its pod", lambda: steps_of(cluster, first))
     assert pod["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
