@@ -110,7 +110,8 @@ class Deployment:
 
     def use(self, image: str) -> None:
         """Let every pod, those of steps too, have another image: a run's file is read by all."""
-        self.cluster.kubectl("set", "image", "deployment", "--all", f"main={image}")
+        parts = [f"deployment/{part}" for part in PARTS]
+        self.cluster.kubectl("set", "image", *parts, f"main={image}")
         variable = f"DAGSTER_CURRENT_IMAGE={image}"
         self.cluster.kubectl("set", "env", "deployment/code-server", variable)
         self.wait()
