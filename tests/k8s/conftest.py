@@ -58,9 +58,9 @@ def gcs_image(image: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def own_image(image: str) -> str:
+def users_image(image: str) -> str:
     """Ours, and a user's package on top."""
-    return IMAGES["own_image"].tag
+    return IMAGES["users_image"].tag
 
 
 @pytest.fixture(scope="session")
@@ -99,9 +99,9 @@ def begun(cluster: Cluster, image: str, request: pytest.FixtureRequest) -> Itera
 
 
 @pytest.fixture(scope="session")
-def deployment(begun: Deployment, store: Store) -> Deployment:
-    """The local overlay, with the store in it."""
-    begun.become(OVERLAY)
+def deployment(begun: Deployment, users_image: str, store: Store) -> Deployment:
+    """The local overlay with a user's image, and the store in it."""
+    begun.become(OVERLAY, users_image)
     begun.put(Path(store.uri))
     begun.load("phantom/prediction")
     return begun

@@ -95,27 +95,27 @@ class Deployment:
         self.cluster.kubectl("patch", "configmap", "seg-settings", "--type=merge", "-p", patch)
         self.restart()
 
-    def become(self, overlay: Path) -> None:
-        """Be that of another overlay."""
-        if overlay != self.overlay:
-            self.overlay = overlay
-            self.cluster.kubectl("apply", "-k", str(overlay))
+    def become(self, overlay: Path, image: str | None = None) -> None:
+        """Be that of another overlay, and have another image: steps too, a run's file is theirs."""
+        self.overlay = overlay
+        self.cluster.kubectl("apply", "-k", str(overlay))
+        if image is None:
             self.restart()
-
-    def restart(self) -> None:
-        """Let the services see other settings."""
-        self.cluster.kubectl("rollout", "restart", *(f"deployment/{part}" for part in PARTS))
-        self.wait()
-        self.load(*TRAINING)  # a webserver is ready before it has the definitions
-
-    def use(self, image: str) -> None:
-        """Let every pod, those of steps too, have another image: a run's file is read by all."""
+            return
         parts = [f"deployment/{part}" for part in PARTS]
         self.cluster.kubectl("set", "image", *parts, f"main={image}")
         variable = f"DAGSTER_CURRENT_IMAGE={image}"
         self.cluster.kubectl("set", "env", "deployment/code-server", variable)
+        self._come_back()
+
+    def restart(self) -> None:
+        """Let the services see other settings."""
+        self.cluster.kubectl("rollout", "restart", *(f"deployment/{part}" for part in PARTS))
+        self._come_back()
+
+    def _come_back(self) -> None:
         self.wait()
-        self.load(*TRAINING)
+        self.load(*TRAINING)  # a webserver is ready before it has the definitions
 
     def put(self, folder: Path) -> None:
         """Copy a folder's content into the store."""

@@ -10,13 +10,7 @@ from cluster import PROJECT
 from deployment import ON_GCS
 
 IMAGE = "localhost/seg:test"  # the one that the overlays name
-PACKAGE = """from seg_core.training.augment import Mirror
-
-
-class Still(Mirror):
-    kind: str = 'own:Still'
-    axes: list[int] = []
-"""
+OWN = Path(__file__).parent / "own.py"
 
 
 @dataclass(frozen=True)
@@ -41,14 +35,14 @@ def _object_store(folder: Path) -> tuple[Path, Path]:
 
 
 def _users(folder: Path) -> tuple[Path, Path]:
-    """Two lines on top of ours."""
-    (folder / "own.py").write_text(PACKAGE)
-    (folder / "Dockerfile").write_text(f"FROM {IMAGE}\nCOPY own.py /opt/plugins/\n")
+    """A package on top of ours, by two lines."""
+    shutil.copy(OWN, folder)
+    (folder / "Dockerfile").write_text(f"FROM {IMAGE}\nCOPY {OWN.name} /opt/plugins/\n")
     return folder, folder / "Dockerfile"
 
 
 IMAGES = {
     "image": Image(IMAGE, _ours),
     "gcs_image": Image("localhost/seg:gcs", _object_store),
-    "own_image": Image("localhost/seg:own", _users),
+    "users_image": Image("localhost/seg:own", _users),
 }

@@ -3,6 +3,8 @@
 from tiny_run import RUN
 
 SMALL = RUN.replace("threads: 1", "threads: 1, memory: 1")
+# with a class of a user's own
+OWN = SMALL.replace("warm_up: 2", "warm_up: 2, augment: [{kind: 'own:Still'}]")
 # some seconds of training and of prediction: time to be killed in
 LONG = (
     SMALL.replace("[4, 6, 8]", "[96, 96, 96]")
@@ -12,7 +14,7 @@ LONG = (
 # the same bytes, by two processes in each pod
 PAIR = LONG.replace("threads: 1", "threads: 1, workers: 2")
 RUNS = {
-    "tiny": SMALL,
+    "tiny": OWN,
     "other": SMALL,
     "third": SMALL,
     "long": LONG,
