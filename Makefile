@@ -12,7 +12,7 @@ export DAGSTER_EVENT_BATCH_SIZE ?= 1000
 export SEG_TEST_DATA ?= $(CURDIR)/../shared/data
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo ui view browser test test-fast test-data test-k8s test-k8s-kills examples bench bench-quick bench-at-size contexts lint format constraints clean
+.PHONY: help venv demo ui view browser test test-fast test-data test-gpu test-k8s test-k8s-kills examples bench bench-quick bench-at-size contexts lint format constraints clean
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -45,15 +45,18 @@ browser: ## Chromium for the browser tests, where there is none
 	|| { echo "no Chromium on the PATH: sudo apt-get install -y chromium" >&2; exit 1; }
 
 test: venv browser lint ## all tests that need nothing beyond the project
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not data and not k8s and not timed"
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not data and not k8s and not gpu and not timed"
 	$(BIN)/python -m pytest -n 2 --dist load -m timed
 
 test-fast: venv ## those that take seconds
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not data and not k8s and not slow and not timed"
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not data and not k8s and not gpu and not slow and not timed"
 	$(BIN)/python -m pytest -m "timed and not slow"
 
 test-data: venv ## the tests on the real volumes in SEG_TEST_DATA
 	$(BIN)/python -m pytest -m data
+
+test-gpu: ## those on a GPU, by the PYTHON that holds its torch, as in PYTHON=python3
+	$(PYTHON) -m pytest -m gpu tests/test_gpu.py
 
 test-k8s: venv ## the tests on Kubernetes: the cluster of KUBECONFIG, or what SEG_K8S_CLUSTER brings up
 	$(BIN)/python -m pytest -m k8s

@@ -3,10 +3,10 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from threading import Lock
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from seg_core.architectures.receptive_field import find_halo
 from seg_core.blockwise.engine import Options, Outcome, run_blocks
@@ -24,8 +24,12 @@ from seg_core.volumes.contents import region_content
 from seg_core.volumes.mask import kept
 from seg_core.volumes.ome_zarr import ZarrArray, chunk_stamps, create, region_stamp
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 NOT_FINITE = "the network's output is not finite"
 LARGEST = 128**3  # voxels that are predicted at once, unless the run says otherwise
+_ONE_NETWORK = Lock()  # of pieces at once, one is in the network: memory is asked for one
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,11 @@ class Predict(Stage):
         attributes = {"channels": config.task.channels, "scale": scale}
         count = len(config.task.channels)
         return self.output.array("prediction", config.prediction.dtype, count, attributes)
+
+    @property
+    def at_once(self) -> int:
+        """On a GPU some pieces are read and written while one is computed."""
+        return 4 if self._device.type == "cuda" else 1
 
     @property
     def piece(self) -> Triple:
@@ -155,26 +164,33 @@ class Predict(Stage):
         Raises:
             SegError: a value is nan or infinite, which uint8 would hide.
         """
-        values = self._predict_inside(box)
-        if not np.isfinite(values).all():
-            raise SegError(f"{NOT_FINITE} in {box}: look for such values in the raw data there")
-        if self.array.dtype == "uint8":
-            values = np.rint(values * 255).astype(np.uint8)
-        self.array.write(box, values)
-        return content(values)
+        import torch
 
-    def _predict_inside(self, box: Box) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            values = self._predict_inside(box)
+            if not values.isfinite().all():
+                raise SegError(f"{NOT_FINITE} in {box}: look for such values in the raw data there")
+            if self.array.dtype == "uint8":
+                # before it leaves the device: of bytes there is a quarter to bring
+                values = (values * 255).round().to(torch.uint8)
+        stored = values.contiguous().cpu().numpy()
+        self.array.write(box, stored)
+        return content(stored)
+
+    def _predict_inside(self, box: Box) -> "Tensor":
         """As `predict_box`, with zeros outside the mask; what is wholly outside costs nothing."""
+        import torch
+
         mask, task = self.output.volume.mask, self.run.frozen.task
         if mask is None:
             return self.predict_box(box)
         stay = kept(mask, box, self.output.grid.roi, task.neighbours)
         if not stay.any():
-            return np.zeros((len(task.channels), *box.shape), np.float32)
-        return np.asarray(self.predict_box(box) * stay, np.float32)
+            return torch.zeros(len(task.channels), *box.shape)
+        return self.predict_box(box) * torch.from_numpy(stay).to(self._device)
 
-    def predict_box(self, box: Box) -> NDArray[np.float32]:
-        """Output of the network for a box, (c, z, y, x) in 0 to 1.
+    def predict_box(self, box: Box) -> "Tensor":
+        """Output of the network for a box, (c, z, y, x) float32 in 0 to 1, on the device.
 
         The input is the box with its halo, begun at a multiple of the pooling stride from the
         volume's first voxel, so that every voxel meets the same pooling as in any other box.
@@ -182,15 +198,14 @@ class Predict(Stage):
         import torch
 
         context = self.context(box)
-        device = self._device
         network, provenance, _ = self._checkpoint
         raw = normalized(self.output.volume.raw.read_mirrored(context), provenance["normalize"])
         image = torch.from_numpy(raw if raw.ndim == 4 else raw[None])[None]
-        with torch.inference_mode():
-            logits = network(image.to(device, memory_format=torch.channels_last_3d))
-            values = self.run.frozen.task.activation(logits)[0]
         inner = box.relative_to(context.begin).slices
-        return np.ascontiguousarray(values[(slice(None), *inner)].float().cpu().numpy())
+        with torch.inference_mode(), _ONE_NETWORK:
+            logits = network(image.to(self._device, memory_format=torch.channels_last_3d))
+            values = self.run.frozen.task.activation(logits)[0]
+            return values[(slice(None), *inner)].float()
 
     def context(self, box: Box) -> Box:
         """What the network reads for a box: the box, its halo, and what pooling adds."""

@@ -26,7 +26,7 @@ from seg_core.training.checkpoint import (
     weights_of,
 )
 from seg_core.training.crops import Crops, check_memory
-from seg_core.training.device import check_device, open_device
+from seg_core.training.device import check_device, crop_processes, open_device
 from seg_core.training.start import Start, find_start, note_start, set_start
 from seg_core.training.stop import Stop
 
@@ -134,7 +134,7 @@ def _loop(run: Run, state: State, on_log: OnLog | None, on_checkpoint: OnCheckpo
     bar = tqdm(total=trainer.iterations, initial=first, desc=f"train {run.name}", unit="it")
     state.network.train()
     with bar, Stop() as stop:
-        for batch in state.crops.batches(first, trainer.iterations):
+        for batch in state.crops.batches(first, trainer.iterations, crop_processes(state.device)):
             row = _step(run.frozen, state, batch)
             bar.set_postfix(loss=f"{row['loss']:.3f}", refresh=False)
             bar.update()
@@ -163,9 +163,9 @@ def _step(config: RunConfig, state: State, batch: tuple[torch.Tensor, ...]) -> d
     for group in state.optimizer.param_groups:
         group["lr"] = rate
     torch.manual_seed(trainer.seed + state.iteration)
-    raw, ids, known = batch
+    raw, ids, known = (values.to(state.device, non_blocking=True) for values in batch)
     target, weight = config.task.target(ids, known)
-    logits = state.network(raw.to(state.device, memory_format=torch.channels_last_3d))
+    logits = state.network(raw.to(memory_format=torch.channels_last_3d))
     terms = config.task.loss(logits, target.to(state.device), weight.to(state.device))
     loss = torch.stack(list(terms.values())).sum()
     if not torch.isfinite(loss):

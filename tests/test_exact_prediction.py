@@ -19,7 +19,7 @@ from seg_core.architectures.receptive_field import find_halo
 from seg_core.architectures.unet import UNet
 from seg_core.blockwise.engine import Options
 from seg_core.blockwise.output import Output
-from seg_core.errors import SegError
+from seg_core.errors import BlocksFailed, SegError
 from seg_core.geometry import Box, Triple, triple
 from seg_core.predict import Predict, predict
 from seg_core.run import Run, add_run
@@ -193,6 +193,38 @@ def test_two_workers_give_the_same_bytes_as_one(blocks: int, tmp_path: Path) -> 
         files.append(chunks_of(output, "prediction"))
     assert len(files[0]) > 2
     assert files[0] == files[1]
+
+
+def test_pieces_made_at_once_are_those_made_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = output_on(tmp_path, (32, 16, 16))
+    run = run_on(output.store, "isotropic", at_once=(8, 8, 8))
+    whole = predicted(output, run)
+    files = chunks_of(output, "prediction")
+    predict_box, bad = Predict.predict_box, {Box((24, 8, 0), (32, 16, 8))}
+
+    def some(stage: Predict, box: Box) -> torch.Tensor:
+        if box in bad:
+            raise OSError("no such chunk")
+        return predict_box(stage, box)
+
+    monkeypatch.setattr(Predict, "at_once", 3)
+    monkeypatch.setattr(Predict, "predict_box", some)
+    with pytest.raises(BlocksFailed, match="no such chunk") as failed:
+        predict(run, output, 7, None, Options(force="again"))
+    assert list(failed.value.failed) == list(output.grid)[1:]
+    bad.clear()
+    assert np.array_equal(predicted(output, run, Options(force="again")), whole)
+    assert chunks_of(output, "prediction") == files
+    record = Predict(output, run, 7).records.read(list(output.grid)[1])
+    # the seventh failed, when at most two of those before it were still to end
+    assert 6 <= record.figures["sub_blocks_resumed"] <= record.figures["sub_blocks"] - 1 == 7
+
+
+def output_on(folder: Path, shape: Triple) -> Output:
+    store = Store(str(folder))
+    return Output(store, "runs/r/v", declare(store, image(shape), block=(16,) * 3, chunk=(8,) * 3))
 
 
 def test_instance_normalisation_is_refused(tmp_path: Path) -> None:

@@ -86,9 +86,12 @@ def test_gpu_steps_ask_for_a_gpu_and_others_do_not(store: Store) -> None:
             {"key": "spot", "operator": "Exists"},
             {"key": "nvidia.com/gpu", "operator": "Exists"},
         ],
+        "volumes": [{"name": "shm", "empty_dir": {"medium": "Memory"}}],
     }
+    assert gpu["container_config"]["volume_mounts"] == [{"name": "shm", "mount_path": "/dev/shm"}]
     cpu = config_of(definitions, "phantom", "fragments")
     assert "nvidia.com/gpu" not in str(cpu)
+    assert "shm" not in str(cpu)
     assert cpu["pod_spec_config"]["node_selector"] == {"spot": "true"}
     ops = {
         key: definitions.resolve_assets_def(dg.AssetKey(list(key))).op

@@ -125,5 +125,9 @@ def pod_config(found: PodSettings, request: PodRequest) -> dict[str, Any]:
         pod["service_account_name"] = found.account
     if request.grace:
         pod["termination_grace_period_seconds"] = request.grace
-    resources = {"requests": limits | cpu, "limits": limits}
-    return {"container_config": {"resources": resources}, "pod_spec_config": pod}
+    container: dict[str, Any] = {"resources": {"requests": limits | cpu, "limits": limits}}
+    if request.gpus:
+        # the processes that cut crops hand them over there; a container has 64 MB of it
+        pod["volumes"] = [{"name": "shm", "empty_dir": {"medium": "Memory"}}]
+        container["volume_mounts"] = [{"name": "shm", "mount_path": "/dev/shm"}]
+    return {"container_config": container, "pod_spec_config": pod}

@@ -2,7 +2,10 @@
 
 import time
 import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -114,11 +117,34 @@ def _make_pieces(stage: Stage, work: Work) -> tuple[str, dict[str, float]]:
     pieces = stage.sub_blocks(stage.output.grid.box(work.key))
     with _Parts(stage, work) as parts:
         resumed = len(parts.done)
-        for number, piece in enumerate(pieces):
-            if number not in parts.done:
-                parts.note(number, stage.make(work.key, piece))
+        todo = [number for number in range(len(pieces)) if number not in parts.done]
+        for number, digest in _made(lambda n: stage.make(work.key, pieces[n]), todo, stage):
+            parts.note(number, digest)
         content, figures = stage.finish(work.key, [parts.done[n] for n in range(len(pieces))])
     return content, {**figures, "sub_blocks": len(pieces), "sub_blocks_resumed": resumed}
+
+
+def _made(
+    make: Callable[[int], str], numbers: list[int], stage: Stage
+) -> Iterator[tuple[int, str]]:
+    """Pieces and their digests, each as it ends; after one that failed no other is begun."""
+    if stage.at_once == 1:
+        yield from ((number, make(number)) for number in numbers)
+        return
+    coming, running = iter(numbers), dict[Future[str], int]()
+    error: BaseException | None = None
+    with ThreadPoolExecutor(stage.at_once) as pool:
+        while True:
+            room = 0 if error else stage.at_once - len(running)
+            running |= {pool.submit(make, number): number for number in islice(coming, room)}
+            if not running:
+                break
+            for ended in wait(running, return_when=FIRST_COMPLETED).done:
+                number, error = running.pop(ended), error or ended.exception()
+                if ended.exception() is None:
+                    yield number, ended.result()
+    if error:
+        raise error
 
 
 class _Parts:

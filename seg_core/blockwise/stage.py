@@ -71,6 +71,11 @@ class Stage(ABC):
         """
         return {}
 
+    @property
+    def at_once(self) -> int:
+        """Pieces of a block that are made at once, by threads."""
+        return 1
+
     @abstractmethod
     def sub_blocks(self, box: Box) -> list[Box]:
         """The pieces of a block, aligned to chunks, in a fixed order."""

@@ -87,7 +87,7 @@ class Affinities(Task):
 
         inner = ids.masked_fill(self._border(ids), 0)
         shape = (ids.shape[0], len(self.offsets), *ids.shape[1:])
-        target, weight = torch.zeros(shape), torch.zeros(shape)
+        target, weight = torch.zeros(2, *shape, device=ids.device)
         for c, offset in enumerate(self.offsets):
             here, there = _pair(offset, ids.shape[1:])
             target[:, c][here] = ((inner[here] == inner[there]) & (inner[here] > 0)).float()

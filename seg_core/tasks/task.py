@@ -66,7 +66,10 @@ class Task(Strict, ABC):
 
     @abstractmethod
     def target(self, ids: "Tensor", known: "Tensor") -> tuple["Tensor", "Tensor"]:
-        """Target and weight, each (b, c, z, y, x) float, from ids and known (b, z, y, x)."""
+        """Target and weight, each (b, c, z, y, x) float, from ids and known (b, z, y, x).
+
+        These are on the device that the network is on.
+        """
 
     @abstractmethod
     def loss(self, logits: "Tensor", target: "Tensor", weight: "Tensor") -> dict[str, "Tensor"]:

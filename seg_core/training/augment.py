@@ -131,6 +131,8 @@ AnyAugmentation = Annotated[Augmentation, *by_kind(AUGMENTATIONS, Augmentation)]
 
 def compose(augmentations: list[Augmentation]) -> Any:
     """All transforms in the order given; seed with `set_random_state` before every crop."""
+    from monai.data import set_track_meta
     from monai.transforms import Compose
 
+    set_track_meta(False)  # crops have no affine; to keep one took half of the time
     return Compose([t for a in augmentations for t in a.transforms()])

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.utils.data import DataLoader, Dataset
 
 from seg_core.errors import SegError
 from seg_core.geometry import Box
@@ -46,13 +47,32 @@ class Crops:
         raw, ids, known = (torch.stack([crop[k] for crop in crops]) for k in range(3))
         return raw, ids[:, 0], known[:, 0]
 
-    def batches(self, first: int, last: int) -> Iterator[Any]:
-        """Batches of iterations first to last - 1, each prepared while the one before is used."""
+    def batches(self, first: int, last: int, processes: int = 0) -> Iterator[Any]:
+        """Batches of iterations first to last - 1, each prepared while the one before is used.
+
+        A thread does so, or `processes`: a GPU's kernels are started by this process, and a
+        thread beside it would make them wait for Python's lock.
+        """
+        if processes:
+            yield from self._by_processes(first, last, processes)
+            return
         with ThreadPoolExecutor(1) as pool:
             coming = pool.submit(self.batch, first)
             for iteration in range(first + 1, last + 1):
                 ready, coming = coming, pool.submit(self.batch, min(iteration, last - 1))
                 yield ready.result()
+
+    def _by_processes(self, first: int, last: int, processes: int) -> Iterator[Any]:
+        return iter(
+            DataLoader(
+                _Batches(self),
+                batch_size=None,
+                sampler=range(first, last),
+                num_workers=processes,
+                pin_memory=torch.cuda.is_available(),
+                multiprocessing_context="fork",  # the loaded sources are shared, not sent
+            )
+        )
 
     def _crop(self, iteration: int, number: int) -> tuple[torch.Tensor, ...]:
         rng = np.random.default_rng([self.trainer.seed, iteration, number])
@@ -76,6 +96,16 @@ class Crops:
         room = [n - c for n, c in zip(source.ids.shape[1:], self.trainer.crop, strict=True)]
         begin = [int(rng.integers(r + 1)) for r in room]
         return source, Box.of_shape(self.trainer.crop, begin)
+
+
+class _Batches(Dataset[tuple[torch.Tensor, ...]]):
+    """Batches by iteration number, as a data loader asks for them."""
+
+    def __init__(self, crops: Crops):
+        self.crops = crops
+
+    def __getitem__(self, iteration: int) -> tuple[torch.Tensor, ...]:
+        return self.crops.batch(iteration)
 
 
 def _plain(values: Any) -> torch.Tensor:

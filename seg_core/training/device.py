@@ -1,5 +1,6 @@
 """Where torch computes: what a run asked for, against what is there."""
 
+import os
 from typing import TYPE_CHECKING
 
 from seg_core.errors import SegError
@@ -35,3 +36,8 @@ def open_device(compute: ComputeConfig) -> "torch.device":
     torch.use_deterministic_algorithms(True, warn_only=True)
     gpu = compute.device != "cpu" and torch.cuda.is_available()
     return torch.device("cuda" if gpu else "cpu")
+
+
+def crop_processes(device: "torch.device") -> int:
+    """Processes that cut crops for a device; 0 is a thread, which is enough for a CPU."""
+    return min(4, max(1, len(os.sched_getaffinity(0)) - 1)) if device.type == "cuda" else 0
