@@ -16,12 +16,22 @@ USUAL = (PROJECT / "k8s/base/pods.yaml").read_text()
 
 
 @pytest.fixture(scope="module")
-def gpus(cluster: Cluster, deployment: Deployment) -> Any:
+def gpus(cluster: Cluster, deployment: Deployment, client: Client) -> Any:
     """The deployment says that its node has a GPU, which is not so yet."""
+    splits = [client.launch("datasplit", {"partition": name}) for name in ("other", "third")]
     settings = USUAL.replace("gpus: 0", "gpus: 1").replace("300", str(PENDING))
     deployment.configure(SEG_PODS=settings + "gpu: {count: 1}\n")
+    assert [client.wait(number) for number in splits] == ["SUCCESS", "SUCCESS"]
     yield
     cluster.offer_gpus(0)  # the rest goes with the deployment, of which these tests are the last
+
+
+@pytest.fixture(scope="module")
+def forbidden(gpus: None, client: Client) -> str:
+    """A dagster run whose step no admission lets in; it has its time beside the first test."""
+    config = {"datasplit": {"pod_spec_config": {"host_network": True}}}
+    run_config = {"execution": {"config": {"per_step_k8s_config": config}}}
+    return client.launch("datasplit", {"partition": "other"}, run_config)
 
 
 def reasons(client: Client, number: str) -> str:
@@ -33,12 +43,10 @@ def steps_of(cluster: Cluster, number: str) -> list[Any]:
     return cluster.pods(f"dagster/run-id={number},app.kubernetes.io/component=step_worker")
 
 
-@pytest.mark.usefixtures("gpus")
+@pytest.mark.usefixtures("gpus", "forbidden")
 def test_gpu_steps_wait_in_the_queue_and_fail_with_the_reason_where_none_comes(
     cluster: Cluster, client: Client
 ) -> None:
-    splits = [client.launch("datasplit", {"partition": name}) for name in ("other", "third")]
-    assert [client.wait(number) for number in splits] == ["SUCCESS", "SUCCESS"]
     first = client.launch("checkpoint", {"partition": "other"})
     (pod,) = wait_for("its pod", lambda: steps_of(cluster, first))
     assert pod["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
@@ -70,14 +78,10 @@ def test_a_second_run_waits_as_a_run_and_not_as_a_pod(cluster: Cluster, client: 
     assert client.wait(first) == "CANCELED"
 
 
-@pytest.mark.usefixtures("gpus")
-def test_a_forbidden_step_fails_with_the_reason(client: Client) -> None:
-    config = {"datasplit": {"pod_spec_config": {"host_network": True}}}
-    run_config = {"execution": {"config": {"per_step_k8s_config": config}}}
-    number = client.launch("datasplit", {"partition": "other"}, run_config)
-    assert client.wait(number) == "FAILURE"
-    assert f"could not start within {PENDING} s" in reasons(client, number)
-    assert "violates PodSecurity" in reasons(client, number)
+def test_a_forbidden_step_fails_with_the_reason(client: Client, forbidden: str) -> None:
+    assert client.wait(forbidden) == "FAILURE"
+    assert f"could not start within {PENDING} s" in reasons(client, forbidden)
+    assert "violates PodSecurity" in reasons(client, forbidden)
 
 
 def test_a_cancelled_run_leaves_no_pod_though_its_worker_was_resumed(
