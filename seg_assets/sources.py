@@ -48,7 +48,7 @@ def observed(store: StoreParam, volume: str, key: dg.AssetKey) -> dg.ObserveResu
     """What a source is now: its data version changes when one of its files was written."""
     from seg_core.fingerprint import fingerprint
     from seg_core.volumes.declared import load_volume
-    from seg_core.volumes.ome_zarr import chunk_stamps
+    from seg_core.volumes.stamps import chunk_stamps
 
     declared = load_volume(store, volume)
     array = declared.raw if key.path[-1] == "raw" else declared.labels

@@ -11,7 +11,8 @@ from seg_core.run import Run
 from seg_core.source import Source, open_sources
 from seg_core.verdicts import read_verdicts, refuse_blocked, write_verdicts
 from seg_core.volumes.contents import Index
-from seg_core.volumes.ome_zarr import ZarrArray, chunk_stamps, region_stamp
+from seg_core.volumes.ome_zarr import ZarrArray
+from seg_core.volumes.stamps import chunk_stamps, region_stamp
 
 FILE = "datasplit.json"
 

@@ -22,7 +22,8 @@ from seg_core.training.crops import normalized
 from seg_core.training.device import open_device
 from seg_core.volumes.contents import region_content
 from seg_core.volumes.mask import kept
-from seg_core.volumes.ome_zarr import ZarrArray, chunk_stamps, create, region_stamp
+from seg_core.volumes.ome_zarr import ZarrArray, create
+from seg_core.volumes.stamps import chunk_stamps, region_stamp
 
 if TYPE_CHECKING:
     from torch import Tensor

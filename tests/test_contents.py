@@ -11,7 +11,8 @@ from seg_core.fingerprint import fingerprint
 from seg_core.geometry import Box, triple
 from seg_core.store import Store
 from seg_core.volumes.contents import Index, pieces, region_content
-from seg_core.volumes.ome_zarr import ZarrArray, create, region_stamp
+from seg_core.volumes.ome_zarr import ZarrArray, create
+from seg_core.volumes.stamps import region_stamp
 
 ends = st.tuples(st.integers(-5, 40), st.integers(1, 300))
 

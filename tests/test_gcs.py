@@ -42,7 +42,8 @@ from seg_core.validate import validate
 from seg_core.validation.best import read_best
 from seg_core.volumes.declared import add_volume, load_volume
 from seg_core.volumes.importing import import_array
-from seg_core.volumes.ome_zarr import ZarrArray, chunk_stamps, create, open_array
+from seg_core.volumes.ome_zarr import ZarrArray, create, open_array
+from seg_core.volumes.stamps import chunk_stamps
 
 STEPS = ("prediction", "fragments", "segmentation")
 SIZE = (10.0, 10.0, 10.0)

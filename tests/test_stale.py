@@ -24,7 +24,8 @@ from seg_core.states import stages_of
 from seg_core.store import Store
 from seg_core.validation.scoring import scored_from, validation_sources
 from seg_core.volumes.declared import Volume, add_volume, load_volume
-from seg_core.volumes.ome_zarr import chunk_stamps, open_array
+from seg_core.volumes.ome_zarr import open_array
+from seg_core.volumes.stamps import chunk_stamps
 
 FIRST, LAST = "z0000y0000x0000", "z0004y0001x0001"
 

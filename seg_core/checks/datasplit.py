@@ -14,7 +14,7 @@ from seg_core.run import Run
 from seg_core.source import Source, open_sources
 from seg_core.tasks.task import Task
 from seg_core.verdicts import Verdict
-from seg_core.volumes.ome_zarr import chunk_stamps, region_stamp
+from seg_core.volumes.stamps import chunk_stamps, region_stamp
 
 CHECKS = ("labels_present", "shapes_agree", "no_leak", "class_balance")
 

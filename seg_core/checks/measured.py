@@ -8,7 +8,8 @@ from typing import Any
 from seg_core.blockwise.output import Output
 from seg_core.fingerprint import fingerprint
 from seg_core.volumes.contents import Index
-from seg_core.volumes.ome_zarr import ZarrArray, chunk_stamps, region_stamp
+from seg_core.volumes.ome_zarr import ZarrArray
+from seg_core.volumes.stamps import chunk_stamps, region_stamp
 
 Figures = dict[str, Any]
 SAVE_SECONDS = 30.0  # at most so much is measured again when the process is killed

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 from seg_core.fingerprint import content, fingerprint
 from seg_core.geometry import Box, triple
 from seg_core.store import Store
-from seg_core.volumes.ome_zarr import ZarrArray, chunk_stamps, region_stamp
+from seg_core.volumes.ome_zarr import ZarrArray
+from seg_core.volumes.stamps import chunk_stamps, region_stamp
 
 PIECE = 128  # voxels along an axis that are read at once
 

@@ -11,7 +11,8 @@ from seg_core.fingerprint import content, fingerprint
 from seg_core.geometry import Box, Triple, triple
 from seg_core.store import Store
 from seg_core.volumes.contents import PIECE, Index, pieces
-from seg_core.volumes.ome_zarr import ZarrArray, chunk_stamps, integer_dtype, region_stamp
+from seg_core.volumes.ome_zarr import ZarrArray, integer_dtype
+from seg_core.volumes.stamps import chunk_stamps, region_stamp
 
 INSIDE, OUTSIDE = "", "outside"
 
