@@ -1,24 +1,22 @@
-"""Choosing the best, and every command from an import to a report, on one small volume."""
+"""Every command from an import to a report, on one small volume, and what it leaves."""
 
 import json
 import math
 import re
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-import click
 import numpy as np
-import pandas as pd
 import pytest
 import tifffile
 import yaml
 from click.testing import CliRunner
+from command_line import call, no_number, say
 from numpy.typing import NDArray
-from skimage.metrics import adapted_rand_error, variation_of_information
+from test_best_parameters import table
 
 from seg_core.cli import seg
-from seg_core.errors import NotReady, SegError
+from seg_core.errors import NotReady
 from seg_core.run import add_run, load_run
 from seg_core.segment import output_of
 from seg_core.store import Store
@@ -29,115 +27,6 @@ from seg_core.volumes.ome_zarr import open_array
 
 SHAPE, BLOCK = (16, 32, 32), 16
 VALIDATED = "p[8:16, 0:32, 0:32]"
-
-
-def no_number(text: str) -> NoReturn:
-    raise AssertionError(f"{text} is no JSON")
-
-
-def call(*command: str) -> Any:
-    """What a command prints with --json."""
-    result = CliRunner().invoke(seg, [*command, "--json"])
-    assert result.exit_code == 0, result.output
-    return json.loads(result.stdout, parse_constant=no_number)
-
-
-def say(*command: str) -> list[str]:
-    """The lines that a command prints for a person."""
-    result = CliRunner().invoke(seg, command)
-    assert result.exit_code == 0, result.output
-    return result.stdout.splitlines()
-
-
-# The choice by hand
-
-
-def table(*rows: tuple[int, str, str, str, float]) -> pd.DataFrame:
-    names = ["iteration", "dataset", "parameters", "criterion", "score"]
-    return pd.DataFrame(rows, columns=names)
-
-
-LOW, HIGH = '{"threshold": 0.2}', '{"threshold": 0.6}'
-
-
-def test_the_lowest_error_and_the_highest_share_win() -> None:
-    rows = [
-        (500, "a", LOW, "voi_sum", 2.0),
-        (500, "a", HIGH, "voi_sum", 1.5),
-        (1000, "a", LOW, "voi_sum", 1.0),
-        (1000, "a", HIGH, "voi_sum", 3.0),
-        (500, "a", LOW, "f1_50", 0.2),
-        (500, "a", HIGH, "f1_50", 0.9),
-        (1000, "a", LOW, "f1_50", 0.5),
-        (1000, "a", HIGH, "f1_50", 0.1),
-    ]
-    best = choose(table(*rows), "voi_sum")
-    assert (best.iteration, best.parameters) == (1000, {"threshold": 0.2})
-    assert (best.criterion, best.score) == ("voi_sum", 1.0)
-    assert best.scores == {"voi_sum": 1.0, "f1_50": 0.5}
-    best = choose(table(*rows), "f1_50")
-    assert (best.iteration, best.parameters, best.score) == (500, {"threshold": 0.6}, 0.9)
-    assert best.scores["voi_sum"] == 1.5
-
-
-def test_the_mean_over_datasets_counts() -> None:
-    rows = [
-        (1, "a", LOW, "voi_sum", 0.0),
-        (1, "b", LOW, "voi_sum", 3.0),  # mean 1.5, and the best of all on a
-        (1, "a", HIGH, "voi_sum", 1.0),
-        (1, "b", HIGH, "voi_sum", 1.5),
-    ]
-    best = choose(table(*rows), "voi_sum")
-    assert (best.parameters, best.score) == ({"threshold": 0.6}, 1.25)
-
-
-@pytest.mark.parametrize("nothing", [math.nan, math.inf, -math.inf])
-@pytest.mark.parametrize("criterion", ["mean/hausdorff", "mean/dice"])
-def test_what_is_no_number_never_wins(criterion: str, nothing: float) -> None:
-    rows = [
-        (1, "a", LOW, criterion, nothing),
-        (1, "a", HIGH, criterion, 0.4),
-        (2, "a", LOW, criterion, nothing),
-        (2, "a", HIGH, criterion, nothing),
-    ]
-    best = choose(table(*rows), criterion)
-    assert (best.iteration, best.parameters, best.score) == (1, {"threshold": 0.6}, 0.4)
-    with pytest.raises(SegError, match=f"no checkpoint has a finite {criterion}"):
-        choose(table(rows[0], *rows[2:]), criterion)
-
-
-def test_what_has_no_score_on_one_dataset_does_not_win_by_the_others() -> None:
-    rows = [
-        (1, "a", LOW, "mean/dice", 1.0),
-        (1, "b", LOW, "mean/dice", math.nan),
-        (1, "a", HIGH, "mean/dice", 0.3),
-        (1, "b", HIGH, "mean/dice", 0.2),
-    ]
-    best = choose(table(*rows), "mean/dice")
-    assert (best.parameters, best.score) == ({"threshold": 0.6}, 0.25)
-
-
-def test_other_scores_may_be_none() -> None:
-    rows = [(1, "a", "{}", "mean/dice", 0.5), (1, "a", "{}", "mean/hausdorff", math.nan)]
-    best = choose(table(*rows), "mean/dice")
-    assert best.parameters == {}
-    assert math.isnan(best.scores["mean/hausdorff"])
-
-
-def test_of_equal_ones_the_earliest_is_chosen() -> None:
-    rows = [(i, "a", p, "voi_sum", 1.0) for i in (1000, 200) for p in (HIGH, LOW)]
-    best = choose(table(*rows), "voi_sum")
-    assert (best.iteration, best.parameters) == (200, {"threshold": 0.2})
-
-
-def test_a_criterion_of_another_task_is_named() -> None:
-    rows = table((1, "a", LOW, "voi_sum", 1.0), (1, "a", LOW, "f1_50", 1.0))
-    with pytest.raises(SegError, match="no score 'mean/dice'; it has f1_50, voi_sum"):
-        choose(rows, "mean/dice")
-
-
-# Every command, on a phantom
-
 
 RUN: dict[str, Any] = {
     "datasplit": {
@@ -382,46 +271,6 @@ def test_scores_on_two_sources_are_averaged(project: tuple[Store, dict[str, Any]
     assert best.score == pytest.approx(dice.mean())
 
 
-# Scores of files
-
-
-def test_evaluate_says_what_scikit_image_says(tmp_path: Path) -> None:
-    random = np.random.default_rng(0)
-    truth = random.integers(0, 6, (10, 12, 14)).astype(np.uint16)
-    found = (truth + 10 * random.integers(0, 3, truth.shape)).astype(np.uint16)
-    found[random.random(found.shape) < 0.2] = 3
-    for name, data in (("found", found), ("truth", truth)):
-        tifffile.imwrite(tmp_path / f"{name}.tif", data)
-    call("import", f"{tmp_path}/truth.tif", f"{tmp_path}/truth.zarr", "--voxel-size", "4,4,4",
-         "--labels")  # fmt: skip
-    for labels, roi in (("truth.tif", None), ("truth.zarr", None), ("truth.tif", "2:9, :, 3:-4")):
-        part = (slice(2, 9), slice(None), slice(3, -4)) if roi else (slice(None),) * 3
-        scores = call("evaluate", f"{tmp_path}/found.tif", f"{tmp_path}/{labels}",
-                      *(["--roi", roi] if roi else []))  # fmt: skip
-        split, merge = variation_of_information(truth[part], found[part], ignore_labels=[0])
-        error = adapted_rand_error(truth[part], found[part], ignore_labels=[0])[0]
-        assert abs(scores["voi_split"] - split) < 1e-9
-        assert abs(scores["voi_merge"] - merge) < 1e-9
-        assert abs(scores["voi_sum"] - split - merge) < 1e-9
-        assert abs(scores["adapted_rand_error"] - error) < 1e-9
-
-
-def test_evaluate_classes_and_what_has_no_score(tmp_path: Path) -> None:
-    truth = np.zeros((5, 6, 7), np.uint8)
-    truth[0], truth[4] = 1, 2
-    found = truth.copy()
-    found[4] = 0
-    for name, data in (("found", found), ("truth", truth)):
-        tifffile.imwrite(tmp_path / f"{name}.tif", data)
-    files = [f"{tmp_path}/{name}.tif" for name in ("found", "truth")]
-    scores = call("evaluate", *files, "--classes", "a,b")
-    assert (scores["a/dice"], scores["b/dice"], scores["mean/dice"]) == (1, 0, 0.5)
-    assert scores["a/hausdorff"] == 0
-    assert scores["b/hausdorff"] is scores["mean/hausdorff"] is None  # JSON has no nan
-    lines = dict(line.split() for line in say("evaluate", *files, "--classes", "a,b"))
-    assert (lines["b/dice"], lines["b/hausdorff"]) == ("0.000000", "nan")
-
-
 def test_a_best_of_which_a_score_is_none_is_read_again(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     run = add_run(store, "r", yaml.safe_dump(SEMANTIC).encode(), "r.yaml")
@@ -432,46 +281,6 @@ def test_a_best_of_which_a_score_is_none_is_read_again(tmp_path: Path) -> None:
     best = read_best(run)
     assert best.scores["mean/dice"] == 0.5
     assert math.isnan(best.scores["mean/hausdorff"])
-
-
-# Help
-
-
-def commands(group: click.Group, path: Sequence[str] = ()) -> list[list[str]]:
-    found = [list(path)]
-    for name, command in group.commands.items():
-        inner = isinstance(command, click.Group)
-        found += commands(command, [*path, name]) if inner else [[*path, name]]
-    return found
-
-
-def test_every_command_has_help() -> None:
-    found = commands(seg)
-    assert len(found) >= 17
-    for command in found:
-        for option in ("--help", "-h"):
-            lines = say(*command, option)
-            assert lines[0].startswith("Usage: ")
-            assert lines[2].strip()[0].isupper()  # what it does, in a sentence
-
-
-def test_every_command_that_tells_anything_tells_it_as_json() -> None:
-    said = {" ".join(c) for c in commands(seg) if "--json" in "".join(say(*c, "--help"))}
-    assert said == {
-        *("import", "phantom", "evaluate", "train", "validate", "predict", "segment", "blocks"),
-        *("check", "report", "compare", "promote", "retrain"),
-        *("volume list", "volume show", "run list", "run show", "run remove"),
-    }
-
-
-def test_evaluate_says_why_a_file_holds_no_labels(tmp_path: Path) -> None:
-    colours, small = tmp_path / "colours.tif", tmp_path / "small.tif"
-    tifffile.imwrite(colours, np.zeros((5, 6, 7, 3), np.uint8), photometric="rgb")
-    tifffile.imwrite(small, np.zeros((5, 6, 7), np.float32))
-    for file, words in ((colours, "found uint8 in 3 channels"), (small, "found float32")):
-        result = CliRunner().invoke(seg, ["evaluate", str(file), str(file)])
-        assert result.exit_code == 1
-        assert words in result.output
 
 
 @pytest.mark.parametrize(
