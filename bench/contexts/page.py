@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from contexts.figures import BUSY, Figures
 from contexts.measurements import About, Context
 from contexts.petabyte import petabyte
-from contexts.rows import rows
-from contexts.table import table
+from contexts.rows import GIGA, rows
+from contexts.table import number, table
 
 LOCAL, LOCAL_STORE = "local folder", "local process, object store"
 PODS, PODS_STORE = "pods, shared claim", "pods, object store"
@@ -26,7 +26,7 @@ def page(contexts: dict[str, Context], about: About) -> str:
             "",
             "Made by `make contexts`; to write on it, change `bench/contexts/`.",
             "",
-            *_told(next(iter(columns.values())), about),
+            *_told(columns, about),
             "",
             *_warned(columns),
             *table(columns, rows(about, workers)),
@@ -39,14 +39,17 @@ def page(contexts: dict[str, Context], about: About) -> str:
     )
 
 
-def _told(figures: Figures, about: About) -> Iterator[str]:
-    size = " x ".join(map(str, about.shape))
+def _told(columns: dict[str, Figures], about: About) -> Iterator[str]:
+    figures, size = next(iter(columns.values())), " x ".join(map(str, about.shape))
+    same = [found.work("predict") / found.voxels * GIGA for found in columns.values()]
     yield (
         f"{size} voxels in {figures.blocks} blocks of {about.block}^3 and chunks of "
         f"{about.chunk}^3, default network and task, on {about.machine}; load in the minute "
         f"before: {about.load:.1f}. All contexts share this machine, also those of pods (a "
         "cluster of one node, whose claims are folders of it), one after the other. Workers are "
-        "processes of one command, in a pod processes of that pod."
+        "processes of one command, in a pod processes of that pod. To compute a prediction is the "
+        f"same work everywhere; it took {number(min(same))} to {number(max(same))} CPU seconds a "
+        "gigavoxel: so much of a difference is the machine's."
     )
     yield ""
     yield (
