@@ -133,8 +133,9 @@ def _loop(run: Run, state: State, on_log: OnLog | None, on_checkpoint: OnCheckpo
     first, saved = state.iteration, time.monotonic()
     bar = tqdm(total=trainer.iterations, initial=first, desc=f"train {run.name}", unit="it")
     state.network.train()
+    processes = crop_processes(state.device, state.crops.nbytes)
     with bar, Stop() as stop:
-        for batch in state.crops.batches(first, trainer.iterations, crop_processes(state.device)):
+        for batch in state.crops.batches(first, trainer.iterations, processes):
             row = _step(run.frozen, state, batch)
             bar.set_postfix(loss=f"{row['loss']:.3f}", refresh=False)
             bar.update()

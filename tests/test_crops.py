@@ -1,5 +1,6 @@
 """Crops: where they are cut, what is made of them, and what is refused."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from seg_core.source import open_source
 from seg_core.store import Store
 from seg_core.tasks.affinities import Affinities
 from seg_core.train import train, training_rows
+from seg_core.training.device import crop_processes
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +58,16 @@ def test_a_batch_is_what_torch_takes(store: Store) -> None:
         assert raw.shape == (2, 1, 8, 8, 8)
         assert ids.shape == known.shape == (2, 8, 8, 8)
         assert (raw.dtype, ids.dtype, known.dtype) == (torch.float32, torch.int32, torch.bool)
+
+
+def test_processes_cut_crops_for_a_gpu_as_far_as_shared_memory_goes(store: Store) -> None:
+    crops = augmented(store, batch_size=2)
+    assert crops.nbytes == sum(t.nbytes for t in crops.batch(0)) == 2 * 8**3 * 9
+    free, gpu = shutil.disk_usage("/dev/shm").free, torch.device("cuda")
+    assert 1 <= crop_processes(gpu, crops.nbytes) <= 4
+    assert crop_processes(gpu, 10 * free) == 0
+    assert crop_processes(gpu, free // 4) == 1
+    assert crop_processes(torch.device("cpu"), crops.nbytes) == 0
 
 
 def test_crops_are_parts_of_the_source(store: Store) -> None:

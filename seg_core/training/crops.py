@@ -41,6 +41,12 @@ class Crops:
         self.share = np.array([s.weight for s in sources]) / sum(s.weight for s in sources)
         self.transforms = compose(config.trainer.augment)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of a batch."""
+        voxels = int(np.prod(self.trainer.crop)) * self.trainer.batch_size
+        return voxels * (len(self.loaded[0].raw) * 4 + 4 + 1)
+
     def batch(self, iteration: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Raw (b, c, z, y, x) normalised, ids and known (b, z, y, x) of an iteration."""
         crops = [self._crop(iteration, i) for i in range(self.trainer.batch_size)]

@@ -1,6 +1,7 @@
 """Where torch computes: what a run asked for, against what is there."""
 
 import os
+import shutil
 from typing import TYPE_CHECKING
 
 from seg_core.errors import SegError
@@ -38,6 +39,15 @@ def open_device(compute: ComputeConfig) -> "torch.device":
     return torch.device("cuda" if gpu else "cpu")
 
 
-def crop_processes(device: "torch.device") -> int:
-    """Processes that cut crops for a device; 0 is a thread, which is enough for a CPU."""
-    return min(4, max(1, len(os.sched_getaffinity(0)) - 1)) if device.type == "cuda" else 0
+def crop_processes(device: "torch.device", batch: int) -> int:
+    """Processes that cut crops for a device; 0 is a thread, which is enough for a CPU.
+
+    Args:
+        device: what they are cut for.
+        batch: bytes of one batch. Each process has up to three in /dev/shm, which is 64 MB in a
+            container that was given no more.
+    """
+    if device.type != "cuda":
+        return 0
+    cores = len(os.sched_getaffinity(0))
+    return min(4, max(1, cores - 1), shutil.disk_usage("/dev/shm").free // (3 * batch))
