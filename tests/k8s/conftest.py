@@ -35,11 +35,12 @@ def building(
 ) -> Iterator[Future[None]]:
     """All images that the tests want, while they are built: most of that is waiting for disks."""
     wanted = {name for item in request.session.items for name in item.fixturenames}
+    # here: of two threads that ask first for a folder, pytest gives each a place of its own
+    folders = {name: tmp_path_factory.mktemp(name) for name in IMAGES if name in wanted}
 
     def build() -> None:
-        for fixture in (name for name in IMAGES if name in wanted):
-            folder = tmp_path_factory.mktemp(fixture)
-            cluster.build(*IMAGES[fixture].prepare(folder), IMAGES[fixture].tag)
+        for name, folder in folders.items():
+            cluster.build(*IMAGES[name].prepare(folder), IMAGES[name].tag)
 
     with ThreadPoolExecutor(1) as pool:
         yield pool.submit(build)
