@@ -10,19 +10,15 @@ from masked_stores import SIZE, masked_volume, write_array
 from numpy.typing import NDArray
 from stores import read
 from test_exact_prediction import image
-from tiny_run import VOLUME, opened
+from tiny_run import VOLUME, make_due, opened
 
-from seg_core.blockwise.engine import Options
 from seg_core.errors import NotReady, SegError
 from seg_core.lut import read_table
 from seg_core.report import make_report
 from seg_core.run import add_run
 from seg_core.segment import (
-    fragment_volume,
     lut_of_volume,
     output_of,
-    predict_volume,
-    segment_blocks,
     states_of,
     unfinished,
 )
@@ -45,15 +41,7 @@ def mask_phantom(store: Store, mask: NDArray[Any] | None) -> None:
 def bring_up(store: Store) -> dict[str, list[str]]:
     """Make what is due, and nothing else; what each step made."""
     run, volume = opened(store)
-    due = unfinished(run, volume)
-    made = {
-        "prediction": predict_volume(run, volume, due.blocks["prediction"], Options()).made,
-        "fragments": fragment_volume(run, volume, due.blocks["fragments"], Options()).made,
-    }
-    if "lut" in due.whole:
-        lut_of_volume(run, volume)
-    keys = due.blocks["segmentation"]
-    made["segmentation"] = segment_blocks(run, volume, keys, Options()).made
+    made = make_due(store, unfinished(run, volume))
     assert unfinished(run, volume).whole in ([], ["report"])
     return made
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from tiny_project import copy_of
-from tiny_run import files_of, opened, unreadable
+from tiny_run import files_of, make_due, opened, unreadable
 
 from seg_core.blockwise.engine import Options
 from seg_core.blockwise.records import Record, Records
@@ -18,7 +18,6 @@ from seg_core.report import make_report
 from seg_core.segment import (
     Unfinished,
     begun,
-    fragment_volume,
     lut_of_volume,
     predict_volume,
     segment_blocks,
@@ -41,17 +40,9 @@ def finished(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def make(store: Store, due: Unfinished) -> dict[str, list[str]]:
     """Exactly what is due, level by level; what each step made."""
-    run, volume = opened(store)
-    made = {
-        "prediction": predict_volume(run, volume, due.blocks["prediction"], Options()).made,
-        "fragments": fragment_volume(run, volume, due.blocks["fragments"], Options()).made,
-    }
-    if "lut" in due.whole:
-        lut_of_volume(run, volume)
-    keys = due.blocks["segmentation"]
-    made["segmentation"] = segment_blocks(run, volume, keys, Options()).made
+    made = make_due(store, due)
     if "report" in due.whole:
-        make_report(run, volume)
+        make_report(*opened(store))
     return made
 
 

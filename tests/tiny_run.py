@@ -8,7 +8,14 @@ from seg_core.blockwise.engine import Options
 from seg_core.geometry import Box, triple
 from seg_core.phantom import make_phantom
 from seg_core.run import Run, add_run, load_run
-from seg_core.segment import predict_volume, segment_volume
+from seg_core.segment import (
+    Unfinished,
+    fragment_volume,
+    lut_of_volume,
+    predict_volume,
+    segment_blocks,
+    segment_volume,
+)
 from seg_core.store import Store
 from seg_core.train import train
 from seg_core.validate import validate
@@ -64,6 +71,20 @@ def segmented(folder: Path) -> Store:
 def opened(store: Store) -> tuple[Run, Volume]:
     """The run and the volume of a store."""
     return load_run(store, "tiny"), load_volume(store, "phantom")
+
+
+def make_due(store: Store, due: Unfinished) -> dict[str, list[str]]:
+    """Exactly what is due but the report, level by level; what each step made."""
+    run, volume = opened(store)
+    made = {
+        "prediction": predict_volume(run, volume, due.blocks["prediction"], Options()).made,
+        "fragments": fragment_volume(run, volume, due.blocks["fragments"], Options()).made,
+    }
+    if "lut" in due.whole:
+        lut_of_volume(run, volume)
+    keys = due.blocks["segmentation"]
+    made["segmentation"] = segment_blocks(run, volume, keys, Options()).made
+    return made
 
 
 @contextmanager

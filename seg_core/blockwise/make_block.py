@@ -118,24 +118,24 @@ def _make_pieces(stage: Stage, work: Work) -> tuple[str, dict[str, float]]:
     with _Parts(stage, work) as parts:
         resumed = len(parts.done)
         todo = [number for number in range(len(pieces)) if number not in parts.done]
-        for number, digest in _made(lambda n: stage.make(work.key, pieces[n]), todo, stage):
+        for number, digest in _made(lambda n: stage.make(work.key, pieces[n]), todo, stage.at_once):
             parts.note(number, digest)
         content, figures = stage.finish(work.key, [parts.done[n] for n in range(len(pieces))])
     return content, {**figures, "sub_blocks": len(pieces), "sub_blocks_resumed": resumed}
 
 
 def _made(
-    make: Callable[[int], str], numbers: list[int], stage: Stage
+    make: Callable[[int], str], numbers: list[int], at_once: int
 ) -> Iterator[tuple[int, str]]:
     """Pieces and their digests, each as it ends; after one that failed no other is begun."""
-    if stage.at_once == 1:
+    if at_once == 1:
         yield from ((number, make(number)) for number in numbers)
         return
     coming, running = iter(numbers), dict[Future[str], int]()
     error: BaseException | None = None
-    with ThreadPoolExecutor(stage.at_once) as pool:
+    with ThreadPoolExecutor(at_once) as pool:
         while True:
-            room = 0 if error else stage.at_once - len(running)
+            room = 0 if error else at_once - len(running)
             running |= {pool.submit(make, number): number for number in islice(coming, room)}
             if not running:
                 break
